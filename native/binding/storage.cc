@@ -1,0 +1,166 @@
+// Storages seen from JavaScript: allocate, upload, read, view, release, statistics.
+#include <cstring>
+
+#include "environment.h"
+
+namespace simmim {
+namespace {
+
+DType dtype_argument(const Napi::Value& value) {
+  const int t = value.IsNumber() ? value.As<Napi::Number>().Int32Value() : -1;
+  if (t < 0 || t >= kDTypes) fail("dtype is %d, expected 0 to %d", t, kDTypes - 1);
+  return static_cast<DType>(t);
+}
+
+int64_t integer_argument(const Napi::Value& value, const char* name) {
+  const double v = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+  if (!(v >= 0 && v <= 9007199254740992.0) || v != static_cast<double>(static_cast<int64_t>(v))) fail("%s is %g, expected an integer >= 0", name, v);
+  return static_cast<int64_t>(v);
+}
+
+Handle handle_argument(const Napi::Value& value) {
+  if (!value.IsNumber()) fail("the handle is not a number");
+  return value.As<Napi::Number>().Int32Value();
+}
+
+struct Bytes {
+  char* data;
+  size_t size;
+};
+
+Bytes bytes_argument(const Napi::Value& value, const char* name) {
+  if (!value.IsTypedArray()) fail("%s is not a typed array", name);
+  auto array = value.As<Napi::TypedArray>();
+  return {static_cast<char*>(array.ArrayBuffer().Data()) + array.ByteOffset(), array.ByteLength()};
+}
+
+void copy_bytes(void* to, const void* from, size_t n) {
+  if (n) std::memcpy(to, from, n);
+}
+
+/// allocate(dtype, count) -> handle; the content is undefined
+Napi::Value Allocate(const Napi::CallbackInfo& info) {
+  return guarded(info, "allocate", [&]() -> Napi::Value {
+    Environment& e = Environment::of(info.Env());
+    const DType dtype = dtype_argument(info[0]);
+    const Handle handle = e.storages.allocate(dtype, static_cast<size_t>(integer_argument(info[1], "count")) * size_of(dtype));
+    e.report_memory();
+    return Napi::Number::New(info.Env(), handle);
+  });
+}
+
+/// upload(dtype, typedArray, count) -> handle; count may exceed the array: the rest is NaN (f32) or 0
+Napi::Value Upload(const Napi::CallbackInfo& info) {
+  return guarded(info, "upload", [&]() -> Napi::Value {
+    Environment& e = Environment::of(info.Env());
+    const DType dtype = dtype_argument(info[0]);
+    const Bytes source = bytes_argument(info[1], "values");
+    const size_t wanted = static_cast<size_t>(integer_argument(info[2], "count")) * size_of(dtype);
+    const Handle handle = e.storages.allocate(dtype, wanted);
+    char* data = e.storages.get(handle).data;
+    const size_t given = source.size < wanted ? source.size : wanted;
+    copy_bytes(data, source.data, given);
+    if (given < wanted) {
+      if (dtype == DType::f32) for (size_t i = given; i + 4 <= wanted; i += 4) std::memcpy(data + i, "\x00\x00\xc0\x7f", 4);
+      else std::memset(data + given, 0, wanted - given);
+    }
+    e.report_memory();
+    return Napi::Number::New(info.Env(), handle);
+  });
+}
+
+/// writeInto(handle, typedArray, byteOffset)
+Napi::Value WriteInto(const Napi::CallbackInfo& info) {
+  return guarded(info, "writeInto", [&]() -> Napi::Value {
+    Environment& e = Environment::of(info.Env());
+    const auto& slot = e.storages.get(handle_argument(info[0]));
+    const Bytes source = bytes_argument(info[1], "values");
+    const size_t offset = static_cast<size_t>(integer_argument(info[2], "byteOffset"));
+    if (offset > slot.bytes || source.size > slot.bytes - offset) fail("%zu bytes at offset %zu do not fit a storage of %zu bytes", source.size, offset, slot.bytes);
+    copy_bytes(slot.data + offset, source.data, source.size);
+    return info.Env().Undefined();
+  });
+}
+
+/// readInto(handle, typedArray): fills the array from the start of the storage; bf16 storages widen into a Float32Array
+Napi::Value ReadInto(const Napi::CallbackInfo& info) {
+  return guarded(info, "readInto", [&]() -> Napi::Value {
+    Environment& e = Environment::of(info.Env());
+    const auto& slot = e.storages.get(handle_argument(info[0]));
+    const Bytes target = bytes_argument(info[1], "target");
+    if (slot.dtype == DType::bf16 && info[1].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array) {
+      const size_t count = target.size / 4;
+      if (count * 2 > slot.bytes) fail("%zu values wanted from a storage of %zu", count, slot.bytes / 2);
+      const uint16_t* half = reinterpret_cast<const uint16_t*>(slot.data);
+      uint32_t* wide = reinterpret_cast<uint32_t*>(target.data);
+      for (size_t i = 0; i < count; i++) wide[i] = static_cast<uint32_t>(half[i]) << 16;
+      return info.Env().Undefined();
+    }
+    if (target.size > slot.bytes) fail("%zu bytes wanted from a storage of %zu", target.size, slot.bytes);
+    copy_bytes(target.data, slot.data, target.size);
+    return info.Env().Undefined();
+  });
+}
+
+/// view(handle, byteOffset, byteLength, dtype) -> handle
+Napi::Value View(const Napi::CallbackInfo& info) {
+  return guarded(info, "view", [&]() -> Napi::Value {
+    Environment& e = Environment::of(info.Env());
+    return Napi::Number::New(info.Env(), e.storages.view(handle_argument(info[0]), static_cast<size_t>(integer_argument(info[1], "byteOffset")), static_cast<size_t>(integer_argument(info[2], "byteLength")), dtype_argument(info[3])));
+  });
+}
+
+Napi::Value Release(const Napi::CallbackInfo& info) {
+  Environment& e = Environment::of(info.Env());
+  const bool released = info[0].IsNumber() && e.storages.release(info[0].As<Napi::Number>().Int32Value());
+  e.report_memory();
+  return Napi::Boolean::New(info.Env(), released);
+}
+
+Napi::Value Stats(const Napi::CallbackInfo& info) {
+  Environment& e = Environment::of(info.Env());
+  const ArenaStats& s = e.arena.stats();
+  auto out = Napi::Object::New(info.Env());
+  out.Set("live", static_cast<double>(s.live));
+  out.Set("cached", static_cast<double>(s.cached));
+  out.Set("peak", static_cast<double>(s.peak));
+  out.Set("blocks", static_cast<double>(s.live_blocks));
+  out.Set("systemAllocations", static_cast<double>(s.system_allocations));
+  out.Set("handles", static_cast<double>(e.storages.live_handles()));
+  out.Set("calls", static_cast<double>(e.calls));
+  return out;
+}
+
+Napi::Value Trim(const Napi::CallbackInfo& info) {
+  Environment::of(info.Env()).arena.trim();
+  return info.Env().Undefined();
+}
+
+Napi::Value ResetPeak(const Napi::CallbackInfo& info) {
+  Environment::of(info.Env()).arena.reset_peak();
+  return info.Env().Undefined();
+}
+
+Napi::Value FailAllocationAt(const Napi::CallbackInfo& info) {
+  return guarded(info, "failAllocationAt", [&]() -> Napi::Value {
+    Environment::of(info.Env()).arena.fail_at(static_cast<uint64_t>(integer_argument(info[0], "n")));
+    return info.Env().Undefined();
+  });
+}
+
+}  // namespace
+
+void export_storage(Napi::Env env, Napi::Object exports) {
+  exports.Set("allocate", Napi::Function::New<Allocate>(env, "allocate"));
+  exports.Set("upload", Napi::Function::New<Upload>(env, "upload"));
+  exports.Set("writeInto", Napi::Function::New<WriteInto>(env, "writeInto"));
+  exports.Set("readInto", Napi::Function::New<ReadInto>(env, "readInto"));
+  exports.Set("view", Napi::Function::New<View>(env, "view"));
+  exports.Set("release", Napi::Function::New<Release>(env, "release"));
+  exports.Set("stats", Napi::Function::New<Stats>(env, "stats"));
+  exports.Set("trim", Napi::Function::New<Trim>(env, "trim"));
+  exports.Set("resetPeak", Napi::Function::New<ResetPeak>(env, "resetPeak"));
+  exports.Set("failAllocationAt", Napi::Function::New<FailAllocationAt>(env, "failAllocationAt"));
+}
+
+}  // namespace simmim

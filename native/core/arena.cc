@@ -1,0 +1,93 @@
+#include "arena.h"
+
+#include <cstdlib>
+#include <new>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "error.h"
+
+namespace simmim {
+namespace {
+
+constexpr size_t kAlign = 64;
+constexpr size_t kHuge = size_t{2} << 20;  // transparent huge pages: touching them is about five times faster
+constexpr size_t kSlack = size_t{64} << 20;
+
+/// 64-byte steps up to 1 KiB, then eight classes per doubling.
+size_t class_of(size_t bytes) {
+  if (bytes <= 1024) return bytes == 0 ? kAlign : (bytes + kAlign - 1) / kAlign * kAlign;
+  size_t step = kAlign;
+  while (step * 16 < bytes) step *= 2;
+  return (bytes + step - 1) / step * step;
+}
+
+void* system_allocate(size_t bytes) {
+  const bool huge = bytes >= 2 * kHuge;
+  void* data = std::aligned_alloc(huge ? kHuge : kAlign, huge ? (bytes + kHuge - 1) / kHuge * kHuge : bytes);
+#if defined(__linux__)
+  if (data && huge) madvise(data, bytes, MADV_HUGEPAGE);
+#endif
+  return data;
+}
+
+}  // namespace
+
+Arena::~Arena() { trim(); }
+
+void* Arena::allocate(size_t bytes) {
+  if (fail_countdown_ > 0 && --fail_countdown_ == 0) fail_as("out_of_memory", "allocation of %zu bytes failed (test hook)", bytes);
+  const size_t size = class_of(bytes);
+  void* data = nullptr;
+  // A cached block up to 1/8 too large serves as well; it keeps its own class.
+  auto it = free_.find(size);
+  if (it != free_.end() && !it->second.empty()) {
+    data = it->second.back();
+    it->second.pop_back();
+    stats_.cached -= size;
+  } else {
+    make_room(size);
+    data = system_allocate(size);
+    if (!data) {
+      trim();
+      data = system_allocate(size);
+    }
+    if (!data) fail_as("out_of_memory", "the system refused %zu bytes (%zu bytes are live)", bytes, stats_.live);
+    stats_.system_allocations++;
+  }
+  stats_.live += size;
+  stats_.live_blocks++;
+  if (stats_.live > stats_.peak) stats_.peak = stats_.live;
+  return data;
+}
+
+void Arena::release(void* data, size_t bytes) {
+  const size_t size = class_of(bytes);
+  stats_.live -= size;
+  stats_.live_blocks--;
+  free_[size].push_back(data);
+  stats_.cached += size;
+}
+
+/// Before asking the system for more: give back cached blocks, largest first, while live + cached would
+/// exceed what the program has needed at its peak by more than an eighth and some slack.
+void Arena::make_room(size_t need) {
+  const size_t limit = stats_.peak + stats_.peak / 8 + kSlack;
+  for (auto it = free_.rbegin(); it != free_.rend() && stats_.live + stats_.cached + need > limit; ++it)
+    while (!it->second.empty() && stats_.live + stats_.cached + need > limit) {
+      std::free(it->second.back());
+      it->second.pop_back();
+      stats_.cached -= it->first;
+    }
+}
+
+void Arena::trim() {
+  for (auto& [size, blocks] : free_) {
+    for (void* block : blocks) std::free(block);
+    stats_.cached -= size * blocks.size();
+  }
+  free_.clear();
+}
+
+}  // namespace simmim

@@ -1,0 +1,88 @@
+#include "kernel.h"
+
+namespace simmim {
+
+static const char* const kRoleNames[] = {"in", "optional_in", "out", "optional_out", "inout", "optional_inout", "parameter"};
+
+static Shape take_shape(Mail& mail, const char* name) {
+  Shape shape;
+  shape.rank = *mail.take_words(1);
+  if (shape.rank < 0 || shape.rank > kMaxRank) fail("%s has rank %d, expected 0 to %d", name, shape.rank, kMaxRank);
+  const int32_t* dims = mail.take_words(shape.rank);
+  double elements = 1;
+  for (int i = 0; i < shape.rank; i++) {
+    if (dims[i] < 0) fail("%s has the negative dimension %d", name, dims[i]);
+    shape.dims[i] = dims[i];
+    elements *= dims[i];
+  }
+  if (elements > 1e12) fail("%s would have %g elements", name, elements);
+  return shape;
+}
+
+static std::string dtype_list(DTypes accepted) {
+  std::string out;
+  for (int t = 0; t < kDTypes; t++)
+    if (accepted & 1u << t) out += (out.empty() ? "" : " or ") + std::string(name_of(static_cast<DType>(t)));
+  return out;
+}
+
+Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, StorageTable& storages, PendingOutputs& pending) {
+  int32_t* head = mail.take_words(2);
+  const Handle handle = head[0];
+  Tensor tensor;
+  tensor.shape = take_shape(mail, name);
+  const bool output = role == Role::out || role == Role::optional_out;
+  const bool optional = role == Role::optional_in || role == Role::optional_out || role == Role::optional_inout;
+  if (handle == -1) {
+    if (!optional) fail("%s is missing", name);
+    return tensor;
+  }
+  if (output && handle == 0) {
+    if (head[1] < 0 || head[1] >= kDTypes) fail("%s has the unknown dtype %d", name, head[1]);
+    tensor.dtype = static_cast<DType>(head[1]);
+    if (!(accepted & 1u << head[1])) fail_as("unsupported", "%s has dtype %s, this kernel supports %s", name, name_of(tensor.dtype), dtype_list(accepted).c_str());
+    const Handle made = storages.allocate(tensor.dtype, tensor.bytes());
+    pending.add(made, head);
+    tensor.data = storages.get(made).data;
+    return tensor;
+  }
+  const StorageTable::Slot& slot = storages.get(handle);
+  tensor.dtype = slot.dtype;
+  if (!(accepted & 1u << static_cast<int>(slot.dtype))) fail_as("unsupported", "%s has dtype %s, this kernel supports %s", name, name_of(slot.dtype), dtype_list(accepted).c_str());
+  if (tensor.bytes() > slot.bytes) fail("%s of %zu bytes does not fit its storage of %zu bytes", name, tensor.bytes(), slot.bytes);
+  tensor.data = slot.data;
+  return tensor;
+}
+
+Ints take_ints(Mail& mail, const char* name) {
+  const double length = mail.take_number();
+  if (!(length >= 0 && length <= Ints::kCapacity) || length != static_cast<int32_t>(length)) fail("%s has %g entries, expected at most %d", name, length, Ints::kCapacity);
+  Ints list;
+  list.size = static_cast<int32_t>(length);
+  for (int i = 0; i < list.size; i++) {
+    const double value = mail.take_number();
+    if (!(value >= -9007199254740992.0 && value <= 9007199254740992.0) || value != static_cast<double>(static_cast<int64_t>(value))) fail("%s[%d] is %g, expected an integer", name, i, value);
+    list.values[i] = static_cast<int64_t>(value);
+  }
+  return list;
+}
+
+std::string describe_tensor(const Tensor& tensor) {
+  if (!tensor.present()) return "none";
+  std::string out = std::string(name_of(tensor.dtype)) + "[";
+  for (int i = 0; i < tensor.shape.rank; i++) out += (i ? "," : "") + std::to_string(tensor.shape.dims[i]);
+  return out + "]";
+}
+
+std::string schema_field(const char* name, const char* type, Role role, DTypes dtypes) {
+  std::string out = std::string("{\"name\":\"") + name + "\",\"type\":\"" + type + "\",\"role\":\"" + kRoleNames[static_cast<int>(role)] + "\"";
+  if (dtypes) {
+    out += ",\"dtypes\":[";
+    for (int t = 0; t < kDTypes; t++)
+      if (dtypes & 1u << t) out += std::string("\"") + name_of(static_cast<DType>(t)) + "\",";
+    out.back() = ']';
+  }
+  return out + "},";
+}
+
+}  // namespace simmim

@@ -1,0 +1,132 @@
+// Vec: one register of floats, as wide as the instruction-set level allows, on the compiler's own vector
+// types (GCC and Clang). Included only by files compiled per level; everything lives in simmim::SIMMIM_ISA.
+#pragma once
+#include <cstdint>
+
+#include "../core/tensor.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#ifndef SIMMIM_ISA
+#error "vec.h belongs to files compiled per instruction-set level (see native/CMakeLists.txt)"
+#endif
+
+namespace simmim::SIMMIM_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * 4)));
+typedef int32_t IVec __attribute__((vector_size(kLanes * 4)));
+typedef float UnalignedVec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef int32_t UnalignedIVec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+
+SIMMIM_INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+SIMMIM_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
+SIMMIM_INLINE IVec load(const int32_t* p) { return *reinterpret_cast<const UnalignedIVec*>(p); }
+SIMMIM_INLINE void store(int32_t* p, IVec v) { *reinterpret_cast<UnalignedIVec*>(p) = v; }
+SIMMIM_INLINE Vec splat(float f) { return f - Vec{}; }
+SIMMIM_INLINE IVec splat(int32_t i) { return i - IVec{}; }
+SIMMIM_INLINE IVec bits(Vec v) { return reinterpret_cast<IVec>(v); }
+SIMMIM_INLINE Vec from_bits(IVec v) { return reinterpret_cast<Vec>(v); }
+
+/// The first n lanes from memory, the rest `fill`; never reads past p + n.
+SIMMIM_INLINE Vec load_n(const float* p, int n, float fill = 0) {
+#if defined(__AVX512F__)
+  return _mm512_mask_loadu_ps(splat(fill), static_cast<__mmask16>((1u << n) - 1), p);
+#else
+  Vec v = splat(fill);
+  for (int i = 0; i < n; i++) v[i] = p[i];
+  return v;
+#endif
+}
+SIMMIM_INLINE void store_n(float* p, Vec v, int n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+#else
+  for (int i = 0; i < n; i++) p[i] = v[i];
+#endif
+}
+
+/// a * b + c, fused where the level has FMA (baseline x86-64 has not: there it rounds twice).
+SIMMIM_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+SIMMIM_INLINE Vec select(IVec mask, Vec yes, Vec no) { return mask ? yes : no; }
+SIMMIM_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
+SIMMIM_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+SIMMIM_INLINE Vec abs(Vec v) { return from_bits(bits(v) & 0x7fffffff); }
+
+SIMMIM_INLINE Vec sqrt(Vec v) {
+#if defined(__AVX512F__)
+  return _mm512_sqrt_ps(v);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_ps(v);
+#elif defined(__x86_64__)
+  return _mm_sqrt_ps(v);
+#else
+  Vec r;
+  for (int i = 0; i < kLanes; i++) r[i] = __builtin_sqrtf(v[i]);
+  return r;
+#endif
+}
+
+/// Sum and maximum over lanes, always in the same tree order.
+SIMMIM_INLINE float sum(Vec v) {
+#if defined(__AVX512F__)
+  const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  const __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+#elif defined(__AVX2__)
+  const __m128 q = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+#elif defined(__x86_64__)
+  const __m128 q = v;
+#endif
+#if defined(__x86_64__)
+  const __m128 p = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_add_ss(p, _mm_shuffle_ps(p, p, 1)));
+#else
+  return (v[0] + v[2]) + (v[1] + v[3]);
+#endif
+}
+SIMMIM_INLINE float max_lane(Vec v) {
+  float m = v[0];
+  for (int i = 1; i < kLanes; i++) m = v[i] > m ? v[i] : m;
+  return m;
+}
+
+// bf16 is the upper half of a float; rounding is to nearest even, NaN stays NaN.
+SIMMIM_INLINE float bf16_to_float(uint16_t b) { return __builtin_bit_cast(float, static_cast<uint32_t>(b) << 16); }
+SIMMIM_INLINE uint16_t float_to_bf16(float f) {
+  const uint32_t u = __builtin_bit_cast(uint32_t, f);
+  if ((u & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(u >> 16 | 64);
+  return static_cast<uint16_t>((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+SIMMIM_INLINE Vec load(const uint16_t* p) {
+#if defined(__AVX512F__)
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
+#elif defined(__AVX2__)
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
+#else
+  Vec v;
+  for (int i = 0; i < kLanes; i++) v[i] = bf16_to_float(p[i]);
+  return v;
+#endif
+}
+SIMMIM_INLINE void store(uint16_t* p, Vec v) {
+#if defined(__AVX512F__)
+  const __m512i u = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+  __m512i r = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  r = _mm512_mask_mov_epi32(r, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(r));
+#else
+  for (int i = 0; i < kLanes; i++) p[i] = float_to_bf16(v[i]);
+#endif
+}
+
+}  // namespace simmim::SIMMIM_ISA

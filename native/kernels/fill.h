@@ -1,0 +1,15 @@
+// y = value everywhere. Used for zeros, ones and constants; bytes: one write of y.
+#pragma once
+#include "../core/kernel.h"
+
+namespace simmim {
+
+struct Fill {
+  static constexpr const char* name = "fill";
+  Tensor y;
+  double value;
+  static constexpr auto spec() { return fields(out("y", &Fill::y, kAny), par("value", &Fill::value)); }
+  void check() const {}
+};
+
+}  // namespace simmim

@@ -1,0 +1,3 @@
+// Every kernel header, in the order of kernels.def.
+#pragma once
+#include "fill.h"
