@@ -1,0 +1,89 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { SimmimError } from '../errors';
+
+/** Storage types of the native layer, by their number in the mailbox. */
+export const DTYPES = ['f32', 'i32', 'u8', 'bf16'] as const;
+export type StorageDType = (typeof DTYPES)[number];
+export const DTYPE_BYTES: Record<StorageDType, number> = { f32: 4, i32: 4, u8: 1, bf16: 2 };
+export const DTYPE_NUMBER: Record<StorageDType, number> = { f32: 0, i32: 1, u8: 2, bf16: 3 };
+
+export type IsaLevel = 'baseline' | 'avx2' | 'avx512';
+export type HostArray = Float32Array | Int32Array | Uint8Array | Uint16Array;
+
+/** What the addon says of itself and of the machine. */
+export interface NativeInfo {
+  isa: IsaLevel;
+  isaLevels: IsaLevel[];
+  bf16Dot: boolean;
+  threads: number;
+  compiler: string;
+  napi: number;
+}
+
+/** Statistics of this environment's arena and handle table; sizes in bytes. */
+export interface NativeStats {
+  live: number;
+  cached: number;
+  peak: number;
+  blocks: number;
+  systemAllocations: number;
+  handles: number;
+  calls: number;
+}
+
+/** The raw exports of native/binding; used by ts/native only. */
+export interface Addon {
+  allocate(dtype: number, count: number): number;
+  upload(dtype: number, values: HostArray, count: number): number;
+  writeInto(handle: number, values: HostArray, byteOffset: number): void;
+  readInto(handle: number, target: HostArray): void;
+  view(handle: number, byteOffset: number, byteLength: number, dtype: number): number;
+  release(handle: number): boolean;
+  stats(): NativeStats;
+  trim(): void;
+  resetPeak(): void;
+  failAllocationAt(n: number): void;
+  call(kernel: number): void;
+  setMailbox(words: Int32Array, numbers: Float64Array, errorClass: typeof SimmimError): void;
+  schema(): string;
+  info(): NativeInfo;
+  setThreads(threads: number): void;
+  setIsa(level: IsaLevel): void;
+  setTrace(on: boolean): void;
+}
+
+function packageRoot(): string {
+  let dir = __dirname;
+  while (!existsSync(join(dir, 'binding.gyp'))) {
+    const parent = dirname(dir);
+    if (parent === dir) throw new SimmimError('internal', 'load', `no package root above ${__dirname}`);
+    dir = parent;
+  }
+  return dir;
+}
+
+let loaded: Addon | undefined;
+
+/**
+ * The addon of this package: SIMMIM_ADDON (a file), a local build, or the prebuilt binary of this
+ * platform; loaded on first use. Throws `not_found` saying what to run when there is none.
+ */
+export function loadAddon(): Addon {
+  if (loaded) return loaded;
+  const root = packageRoot();
+  // eslint-disable-next-line @typescript-eslint/no-require-imports -- node-gyp-build is CommonJS and finds a file, it is not a module of ours
+  const find = require('node-gyp-build') as { path(dir: string): string };
+  let file: string;
+  try {
+    file = process.env.SIMMIM_ADDON ?? find.path(root);
+  } catch (error) {
+    throw new SimmimError('not_found', 'load', `no native addon for ${process.platform}-${process.arch} in ${root}: run 'npm rebuild simmim' (needs a C++20 compiler, make and CMake)`, { cause: error });
+  }
+  try {
+    loaded = require(file) as Addon;
+  } catch (error) {
+    throw new SimmimError('unsupported', 'load', `the native addon ${file} cannot be loaded: ${(error as Error).message}`, { cause: error });
+  }
+  return loaded;
+}

@@ -1,0 +1,84 @@
+import { SimmimError } from '../errors';
+import { type Addon, type StorageDType, DTYPE_NUMBER, loadAddon } from './load';
+
+/** Where the bytes of a tensor are: a native handle, 0 while not allocated. */
+export interface NativeStorage {
+  handle: number;
+  readonly dtype: StorageDType;
+}
+
+/** A tensor as a kernel sees it: a storage and the shape it is read with (shapes may differ between users of one storage). */
+export interface NativeTensor {
+  readonly storage: NativeStorage;
+  readonly shape: readonly number[];
+}
+
+const WORDS = 1024; // a kernel has at most 16 tensors of at most 8 dims: 16 * 11 words
+const NUMBERS = 256;
+
+/**
+ * The two arrays through which arguments cross to C++: per tensor `handle, dtype, rank, dims...` as int32,
+ * per scalar one double. Written only by the generated functions of kernels.gen.ts.
+ */
+export class Mailbox {
+  readonly words = new Int32Array(WORDS);
+  readonly numbers = new Float64Array(NUMBERS);
+  private word = 0;
+  private number = 0;
+
+  constructor(readonly addon: Addon) {
+    addon.setMailbox(this.words, this.numbers, SimmimError);
+  }
+
+  begin(): void {
+    this.word = 0;
+    this.number = 0;
+  }
+
+  /** Writes one tensor and returns the position of its handle. `null` is an absent optional tensor. */
+  tensor(tensor: NativeTensor | null | undefined): number {
+    const words = this.words;
+    const at = this.word;
+    if (tensor === null || tensor === undefined) {
+      words[at] = -1;
+      words[at + 1] = 0;
+      words[at + 2] = 0;
+      this.word = at + 3;
+      return at;
+    }
+    const { storage, shape } = tensor;
+    words[at] = storage.handle;
+    words[at + 1] = DTYPE_NUMBER[storage.dtype];
+    const rank = shape.length;
+    words[at + 2] = rank;
+    for (let i = 0; i < rank; i++) words[at + 3 + i] = shape[i] as number;
+    this.word = at + 3 + rank;
+    return at;
+  }
+
+  scalar(value: number | boolean): void {
+    this.numbers[this.number++] = Number(value);
+  }
+
+  list(values: readonly number[]): void {
+    this.numbers[this.number++] = values.length;
+    for (const value of values) this.numbers[this.number++] = value;
+  }
+
+  call(kernel: number): void {
+    this.addon.call(kernel);
+  }
+
+  /** After a call: the storage of an output takes the handle that C++ wrote back. */
+  adopt(tensor: NativeTensor | null | undefined, at: number): void {
+    if (tensor) tensor.storage.handle = this.words[at] as number;
+  }
+}
+
+let shared: Mailbox | undefined;
+
+/** The mailbox of this JavaScript environment (main thread or worker). */
+export function mailbox(): Mailbox {
+  shared ??= new Mailbox(loadAddon());
+  return shared;
+}
