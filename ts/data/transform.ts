@@ -1,0 +1,128 @@
+/**
+ * From a decoded picture of any size to a network input: which rectangle to take (RandomResizedCrop of
+ * torchvision, or the evaluation's resize and centre crop) from given random draws.
+ */
+import { SimmimError } from '../errors';
+import { IMAGENET, type Box, type Interpolation, type Normalisation, type ResampleGeometry } from './resample';
+
+/** A source of uniform numbers in [0, 1). */
+export type Uniform = () => number;
+
+/** How pictures become inputs. Ranges are inclusive; sizes in pixels. */
+export interface TransformOptions {
+  /** [H, W] of the result. */
+  size: readonly [number, number];
+  /** `random`: RandomResizedCrop and flip; `center`: resize and centre crop. Default `random`. */
+  crop?: 'random' | 'center';
+  /** Default bilinear for `random`, bicubic for `center` (as the official pre-training and evaluation). */
+  interpolation?: Interpolation;
+  /** Share of the picture's area that a random crop covers. Default [0.67, 1]. */
+  scale?: readonly [number, number];
+  /** Width / height of a random crop. Default [3/4, 4/3]. */
+  ratio?: readonly [number, number];
+  /** Probability of mirroring left to right. Default 0.5 for `random`, 0 for `center`. */
+  flip?: number;
+  /** `center`: the shorter side becomes int(resizeRatio * size) before the crop. Default 256 / 224. */
+  resizeRatio?: number;
+  /** Default ImageNet. */
+  normalisation?: Normalisation;
+}
+
+/** {@link TransformOptions} with every default filled in. */
+export type Transform = Required<TransformOptions>;
+
+const OP = 'transform';
+const bad = (message: string): SimmimError => new SimmimError('invalid_argument', OP, message);
+
+function checkRange(name: string, [low, high]: readonly [number, number], limit: number): void {
+  if (!(low > 0 && low <= high && high <= limit)) throw bad(`${name} is [${low}, ${high}], expected 0 < low <= high${limit === Infinity ? '' : ` <= ${limit}`}`);
+}
+
+/** Fills in the defaults and checks every value. Throws invalid_argument naming the option. */
+export function transform(options: TransformOptions): Transform {
+  const crop = options.crop ?? 'random';
+  const t: Transform = {
+    size: options.size,
+    crop,
+    interpolation: options.interpolation ?? (crop === 'random' ? 'bilinear' : 'bicubic'),
+    scale: options.scale ?? [0.67, 1],
+    ratio: options.ratio ?? [3 / 4, 4 / 3],
+    flip: options.flip ?? (crop === 'random' ? 0.5 : 0),
+    resizeRatio: options.resizeRatio ?? 256 / 224,
+    normalisation: options.normalisation ?? IMAGENET,
+  };
+  if (!t.size.every((n) => Number.isInteger(n) && n >= 1 && n <= 16384)) throw bad(`size is [${t.size.join(', ')}], expected two integers from 1 to 16384`);
+  if (t.crop !== 'random' && t.crop !== 'center') throw bad(`crop is '${String(t.crop)}', expected 'random' or 'center'`);
+  if (t.interpolation !== 'bilinear' && t.interpolation !== 'bicubic') throw bad(`interpolation is '${String(t.interpolation)}', expected 'bilinear' or 'bicubic'`);
+  checkRange('scale', t.scale, 1);
+  checkRange('ratio', t.ratio, Infinity);
+  if (!(t.flip >= 0 && t.flip <= 1)) throw bad(`flip is ${t.flip}, expected a probability from 0 to 1`);
+  if (!(t.resizeRatio >= 1 && t.resizeRatio <= 16)) throw bad(`resizeRatio is ${t.resizeRatio}, expected 1 to 16: the crop must fit into the resized picture`);
+  if (!t.normalisation.std.every((s) => s > 0) || !t.normalisation.mean.every(Number.isFinite)) throw bad('normalisation needs three finite means and three positive stds');
+  return t;
+}
+
+/** Python's round: halves go to the even neighbour. */
+export function roundHalfEven(x: number): number {
+  const low = Math.floor(x);
+  const rest = x - low;
+  if (rest !== 0.5) return rest < 0.5 ? low : low + 1;
+  return low % 2 === 0 ? low : low + 1;
+}
+
+const ATTEMPTS = 10;
+
+/**
+ * The box of torchvision's RandomResizedCrop.get_params: up to 10 attempts (draws: area, log-ratio, and
+ * when it fits top, left), then the largest central box with a ratio inside the range.
+ */
+export function randomResizedCrop(height: number, width: number, scale: readonly [number, number], ratio: readonly [number, number], uniform: Uniform): Box {
+  const logLow = Math.log(ratio[0]);
+  const logHigh = Math.log(ratio[1]);
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const area = height * width * (scale[0] + (scale[1] - scale[0]) * uniform());
+    const aspect = Math.exp(logLow + (logHigh - logLow) * uniform());
+    const w = roundHalfEven(Math.sqrt(area * aspect));
+    const h = roundHalfEven(Math.sqrt(area / aspect));
+    if (w > 0 && w <= width && h > 0 && h <= height) {
+      const top = Math.floor(uniform() * (height - h + 1));
+      const left = Math.floor(uniform() * (width - w + 1));
+      return { top, left, height: h, width: w };
+    }
+  }
+  let w = width;
+  let h = height;
+  if (width / height < ratio[0]) h = Math.max(1, roundHalfEven(width / ratio[0]));
+  else if (width / height > ratio[1]) w = Math.max(1, roundHalfEven(height * ratio[1]));
+  return { top: Math.floor((height - h) / 2), left: Math.floor((width - w) / 2), height: h, width: w };
+}
+
+function centerCrop(height: number, width: number, t: Transform): ResampleGeometry {
+  const [outHeight, outWidth] = t.size;
+  const short = Math.trunc(t.resizeRatio * Math.min(outHeight, outWidth));
+  // A rectangular output needs both sides covered: scale up by what the shorter rule lacks.
+  const byRule = height <= width ? [short, Math.trunc((short * width) / height)] : [Math.trunc((short * height) / width), short];
+  const lack = Math.max(1, outHeight / (byRule[0] as number), outWidth / (byRule[1] as number));
+  const resized: [number, number] = lack === 1 ? [byRule[0] as number, byRule[1] as number] : [Math.ceil((byRule[0] as number) * lack), Math.ceil((byRule[1] as number) * lack)];
+  const top = roundHalfEven((resized[0] - outHeight) / 2);
+  const left = roundHalfEven((resized[1] - outWidth) / 2);
+  return { box: { top: 0, left: 0, height, width }, resized, window: { top, left, height: outHeight, width: outWidth }, flip: false, interpolation: t.interpolation };
+}
+
+/**
+ * The geometry for a picture of height x width. Draws, in order: those of {@link randomResizedCrop}, then
+ * one for the flip (mirrored when below `flip`; not drawn when `flip` is 0).
+ */
+export function drawGeometry(height: number, width: number, t: Transform, uniform: Uniform): ResampleGeometry {
+  const geometry: ResampleGeometry =
+    t.crop === 'center'
+      ? centerCrop(height, width, t)
+      : {
+          box: randomResizedCrop(height, width, t.scale, t.ratio, uniform),
+          resized: t.size,
+          window: { top: 0, left: 0, height: t.size[0], width: t.size[1] },
+          flip: false,
+          interpolation: t.interpolation,
+        };
+  return t.flip > 0 ? { ...geometry, flip: uniform() < t.flip } : geometry;
+}
