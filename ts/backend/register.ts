@@ -1,0 +1,39 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { NativeBackend } from './backend';
+import { delegatedKernels } from './host';
+import { ALIAS } from './alias';
+
+/** Computes one tfjs kernel on our backend. */
+export type NativeKernel = (backend: NativeBackend, inputs: tf.NamedTensorInfoMap, attrs: tf.NamedAttrMap) => tf.TensorInfo | tf.TensorInfo[];
+/** tfjs kernel name -> function; one table per family file. */
+export type KernelTable = Record<string, NativeKernel>;
+
+/** Name of the CPU backend. No underscore: tfjs splits registry keys there. */
+export const CPU_BACKEND = 'simmim-cpu';
+/** Above cpu (1), webgl and wasm (2) and tfjs-node (3): importing the backend makes it the default. */
+const PRIORITY = 4;
+
+/** Every family that runs natively; what is not here is delegated (host.ts). */
+const TABLES: KernelTable[] = [ALIAS];
+
+function toConfig(backendName: string, kernelName: string, kernel: NativeKernel): tf.KernelConfig {
+  return {
+    kernelName,
+    backendName,
+    kernelFunc: ({ inputs, attrs, backend }) => kernel(backend as NativeBackend, inputs as tf.NamedTensorInfoMap, attrs ?? {}),
+  };
+}
+
+/** Registers the backend and its kernels; a second call, or a second copy of the package, changes nothing. */
+export function registerBackend(backendName: string = CPU_BACKEND): void {
+  if (tf.findBackendFactory(backendName)) return;
+  const native = new Map(TABLES.flatMap((table) => Object.entries(table)));
+  for (const [kernelName, kernel] of native) tf.registerKernel(toConfig(backendName, kernelName, kernel));
+  for (const config of delegatedKernels(backendName, (kernel) => native.has(kernel))) tf.registerKernel(config);
+  tf.registerBackend(backendName, () => new NativeBackend(backendName), PRIORITY);
+}
+
+/** Adds a kernel of ours (a fused op) to the backend; a kernel that is already there stays. */
+export function registerNativeKernel(kernelName: string, kernel: NativeKernel, backendName: string = CPU_BACKEND): void {
+  if (!tf.getKernel(kernelName, backendName)) tf.registerKernel(toConfig(backendName, kernelName, kernel));
+}
