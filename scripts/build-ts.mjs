@@ -1,4 +1,4 @@
-// Compiles ts/ to dist/ (CommonJS + declarations) and makes the CLI executable.
+// Compiles ts/ to dist/ (CommonJS + declarations), bundles tfjs-core's gradients and makes the CLI executable.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -13,3 +13,4 @@ const result = spawnSync(process.execPath, [tsc, '-p', join(root, 'ts/tsconfig.j
 if (result.status !== 0) process.exit(result.status ?? 1);
 const cli = join(root, 'dist/cli/main.js');
 if (existsSync(cli)) chmodSync(cli, 0o755);
+await import('./build-gradients.mjs');

@@ -1,0 +1,157 @@
+import * as tf from '@tensorflow/tfjs-core';
+import type { NativeBackend } from '../backend/backend';
+import { registerGradients } from '../backend/gradients';
+import { SimmimError } from '../errors';
+
+// When this module loads: tfjs looks a gradient up when an op is recorded, so they must be there before any loss runs.
+registerGradients();
+
+/** Inputs of an op by name; an optional input that is not given is null. */
+export type OpInputs<I> = { [K in keyof I]: tf.Tensor | null };
+
+/** What the gradient of an op gets back: the inputs named in `save.inputs` and the kernel outputs of `save.outputs`. */
+export interface Saved<I> {
+  inputs: { [K in keyof I]?: tf.Tensor };
+  outputs: tf.Tensor[];
+}
+
+/** The half of an op that runs on our own backend: one kernel, and one call for all its gradients. */
+export interface NativeHalf<I extends OpInputs<I>, A extends object> {
+  /**
+   * Output 0 is the result, the rest is what `save.outputs` refers to. `taping` says whether a gradient may
+   * follow: without it, outputs that only serve the gradient may be left out.
+   */
+  kernel(backend: NativeBackend, inputs: I, attrs: A, taping: boolean): tf.TensorInfo[];
+  /** Inputs that get a gradient. The other inputs are constants to tfjs on our backend. */
+  differentiable: readonly (keyof I & string)[];
+  save: { inputs: readonly (keyof I & string)[]; outputs: readonly number[] };
+  /** One native call: the gradient of every differentiable input that was given. */
+  gradient(backend: NativeBackend, dy: tf.TensorInfo, saved: Saved<I>, attrs: A): { [K in keyof I]?: tf.TensorInfo };
+}
+
+/** A native half without a gradient, for ops whose result is a constant to the loss. */
+export type ForwardHalf<I extends OpInputs<I>, A extends object> = Pick<NativeHalf<I, A>, 'kernel'>;
+
+export interface FusedOpDefinition<I extends OpInputs<I>, A extends object> {
+  /** Name of the tfjs kernel, e.g. 'WindowAttention'. */
+  name: string;
+  /** The definition of the op in plain tfjs ops: what other backends run, and the reference of the tests. */
+  composed(inputs: I, attrs: A): tf.Tensor;
+  native?: NativeHalf<I, A> | ForwardHalf<I, A>;
+}
+
+/** A callable op; `composed` and `name` stay reachable for tests and benches. */
+export interface FusedOp<I extends OpInputs<I>, A extends object> {
+  (inputs: I, attrs: A): tf.Tensor;
+  readonly definition: FusedOpDefinition<I, A>;
+}
+
+/**
+ * An op that is one kernel where there is one and a composition of tfjs ops elsewhere.
+ *
+ * On our own backends ('simmim-cpu', 'simmim-cuda') the native half runs as the tfjs kernel `name`, registered
+ * on first use, inside `tf.customGrad`: the result is the only output on the tape, so auxiliary outputs are
+ * saved tensors and never cost the dense zero gradients that tfjs makes for unused outputs of a kernel, and an
+ * input that is not given needs no stand-in. Our backend never falls back: a missing half there throws
+ * `internal`. Everywhere else `composed` runs and tfjs differentiates it. Native gradients are not
+ * differentiable again.
+ */
+export function fusedOp<I extends OpInputs<I>, A extends object>(definition: FusedOpDefinition<I, A>): FusedOp<I, A> {
+  const op = (inputs: I, attrs: A): tf.Tensor => {
+    const half = nativeHalf(definition);
+    if (half === null) return tf.tidy(definition.name, () => definition.composed(inputs, attrs));
+    return 'gradient' in half ? runWithGradient(definition.name, half, inputs, attrs) : runKernel(definition.name, inputs, attrs, false)[0] as tf.Tensor;
+  };
+  return Object.assign(op, { definition });
+}
+
+export interface InPlaceOpDefinition<I extends OpInputs<I>, A extends object> {
+  name: string;
+  /** The same effect in plain tfjs ops and `Variable.assign`. */
+  composed(inputs: I, attrs: A): void;
+  /** Writes into the storage of its inputs and returns no output. */
+  native?: { kernel(backend: NativeBackend, inputs: I, attrs: A): void };
+}
+
+/** An op that updates variables: in place by the kernel on our backends, composed and assigned elsewhere. */
+export function inPlaceOp<I extends OpInputs<I>, A extends object>(definition: InPlaceOpDefinition<I, A>): (inputs: I, attrs: A) => void {
+  const { name, composed, native } = definition;
+  const half = native && {
+    kernel(backend: NativeBackend, inputs: I, attrs: A): tf.TensorInfo[] {
+      native.kernel(backend, inputs, attrs);
+      return [];
+    },
+  };
+  return (inputs, attrs) => {
+    if (nativeHalf({ name, native: half }) === null) tf.tidy(name, () => composed(inputs, attrs));
+    else runKernel(name, inputs, attrs, false);
+  };
+}
+
+/** Whether the active backend is one of ours; initialises tfjs's default backend when none is active yet. */
+export function onOwnBackend(): boolean {
+  tf.backend();
+  return tf.getBackend().startsWith('simmim-');
+}
+
+/** The native half to run on the active backend, registered there as a tfjs kernel, or null for the composed form. */
+function nativeHalf<I extends OpInputs<I>, A extends object, H extends ForwardHalf<I, A>>(definition: { name: string; native?: H }): H | null {
+  if (!onOwnBackend()) return null;
+  const { name, native } = definition;
+  const backendName = tf.getBackend();
+  if (native === undefined) {
+    throw new SimmimError('internal', name, `has no native kernel, and ${backendName} does not fall back to slower composed ops`);
+  }
+  if (tf.getKernel(name, backendName) == null) registerFusedKernel(name, backendName, native);
+  return native;
+}
+
+interface KernelAttrs<A> {
+  attrs: A;
+  taping: boolean;
+}
+
+/** Registers a native half as the tfjs kernel `name` of a backend. */
+export function registerFusedKernel<I extends OpInputs<I>, A extends object>(name: string, backendName: string, half: ForwardHalf<I, A>): void {
+  tf.registerKernel({
+    kernelName: name,
+    backendName,
+    kernelFunc: (call) => {
+      const { attrs, taping } = call.attrs as unknown as KernelAttrs<A>;
+      return half.kernel(call.backend as NativeBackend, call.inputs as unknown as I, attrs, taping);
+    },
+  });
+}
+
+function runKernel<I extends OpInputs<I>, A extends object>(name: string, inputs: I, attrs: A, taping: boolean): tf.Tensor[] {
+  const call: KernelAttrs<A> = { attrs, taping };
+  return tf.engine().runKernel<tf.Tensor[]>(name, inputs as unknown as tf.NamedTensorMap, call as unknown as tf.NamedAttrMap);
+}
+
+function runWithGradient<I extends OpInputs<I>, A extends object>(name: string, half: NativeHalf<I, A>, inputs: I, attrs: A): tf.Tensor {
+  const taping = tf.engine().isTapeOn();
+  if (!taping) {
+    const [result, ...auxiliary] = runKernel(name, inputs, attrs, false);
+    tf.dispose(auxiliary);
+    return result as tf.Tensor;
+  }
+  const given = half.differentiable.filter((key) => inputs[key] !== null);
+  const savedInputs = half.save.inputs.filter((key) => inputs[key] !== null);
+  const op = tf.customGrad((...args: unknown[]) => {
+    const save = args[args.length - 1] as tf.GradSaveFunc;
+    const outputs = runKernel(name, inputs, attrs, true);
+    save([...savedInputs.map((key) => inputs[key] as tf.Tensor), ...half.save.outputs.map((index) => outputs[index] as tf.Tensor)]);
+    const gradFunc = (dy: tf.Tensor, tensors: tf.Tensor[]): tf.Tensor[] => {
+      const saved: Saved<I> = { inputs: {}, outputs: tensors.slice(savedInputs.length) };
+      savedInputs.forEach((key, i) => (saved.inputs[key] = tensors[i] as tf.Tensor));
+      const gradients = half.gradient(tf.backend() as NativeBackend, dy, saved, attrs);
+      return given.map((key) => {
+        const info = gradients[key];
+        if (info === undefined) throw new SimmimError('internal', name, `its gradient has none for ${key}`);
+        return tf.engine().makeTensorFromTensorInfo(info);
+      });
+    };
+    return { value: outputs[0] as tf.Tensor, gradFunc };
+  });
+  return op(...given.map((key) => inputs[key] as tf.Tensor));
+}

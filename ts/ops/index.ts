@@ -1,0 +1,13 @@
+export { accumulate } from './accumulate';
+export { adamw, hyperValues, type AdamwHyper, type AdamwSegments, type AdamwState } from './adamw';
+export { attention, type AttentionOptions } from './attention';
+export { dropPath, type DropPathOptions } from './drop_path';
+export { gradNorm } from './grad_norm';
+export { layerNorm } from './layer_norm';
+export { gelu, linear, type Activation, type LinearOptions } from './linear';
+export { maskTokens } from './mask_tokens';
+export { elementwiseLoss, maskedLoss, type LossKind, type MaskedLossOptions } from './masked_loss';
+export { patchEmbed } from './patch_embed';
+export { pixelShuffle } from './pixel_shuffle';
+export { randomMask, type RandomMaskOptions } from './random_mask';
+export { relativePositionIndex, windowAttention, type WindowAttentionOptions } from './window_attention';

@@ -1,0 +1,28 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { requireInteger, requireMultiple, requireRank } from './arguments';
+import { fusedOp } from './fused_op';
+
+const OP = 'pixel_shuffle';
+
+const pixelShuffleOp = fusedOp<{ pred: tf.Tensor }, { r: number }>({
+  name: 'PixelShuffle',
+  composed({ pred }, { r }) {
+    const [batch, height, width, features] = pred.shape as [number, number, number, number];
+    const planes = features / (r * r);
+    const cells = tf.reshape(pred, [batch, height, width, planes, r, r]);
+    return tf.reshape(tf.transpose(cells, [0, 3, 1, 4, 2, 5]), [batch, planes, height * r, width * r]);
+  },
+});
+
+/**
+ * Lays the features of each cell out as r x r pixels, torch.nn.PixelShuffle on channels-last input.
+ *
+ * pred [B, h, w, C r r], feature order (c, i, j) -> planar [B, C, h r, w r]. Differentiable. Throws
+ * `invalid_argument` when r² does not divide the features.
+ */
+export function pixelShuffle(pred: tf.Tensor, r: number): tf.Tensor {
+  requireRank(OP, 'pred', pred, '[B, h, w, C*r*r]');
+  requireInteger(OP, 'r', r, 1);
+  requireMultiple(OP, 'feature count of pred', pred.shape[3] as number, r * r, `each cell becomes ${r} x ${r} pixels`);
+  return pixelShuffleOp({ pred }, { r });
+}
