@@ -1,0 +1,269 @@
+import { z } from 'zod';
+import { Document, parse as parseYaml, parseDocument, visit } from 'yaml';
+import { distance } from 'fastest-levenshtein';
+import { SimmimError } from '../errors';
+import { SCHEDULES } from './schedule';
+
+const positive = z.number().positive();
+const count = z.int().positive();
+const share = z.number().min(0).max(1);
+const size = z.union([count, z.tuple([count, count])], { error: 'expected a positive whole number or [height, width]' });
+
+const model = z.strictObject({
+  /** Preset name: swin_tiny|small|base|large, vit_small|base|large. */
+  encoder: z.string().default('swin_tiny'),
+  /** Pixels, one number or [height, width]. */
+  imageSize: size.default(192),
+  /** Stochastic depth of the encoder's last block (earlier ones: linearly less). */
+  dropPath: z.number().min(0).max(0.99).default(0),
+  // null = as the preset says
+  patchSize: count.nullable().default(null),
+  embedDim: count.nullable().default(null),
+  depths: z.array(count).nullable().default(null),
+  heads: z.array(count).nullable().default(null),
+  windowSize: count.nullable().default(null),
+});
+
+const masking = z.strictObject({
+  /** Side of a mask cell in pixels: a multiple of the encoder's patch size that divides the image. */
+  patchSize: count.default(32),
+  /** Share of the cells that is hidden; the number of cells is rounded up. */
+  ratio: share.default(0.6),
+});
+
+const loss = z.strictObject({
+  kind: z.enum(['l1', 'l2', 'smooth_l1']).default('l1'),
+  /** Where smooth_l1 turns from square to linear. */
+  beta: positive.default(1),
+});
+
+const data = z.strictObject({
+  /** `folder`: pictures below `folder`. `demo`: the six photographs in the package. */
+  source: z.enum(['folder', 'demo']).default('folder'),
+  folder: z.string().nullable().default(null),
+  /** Pictures for the validation loss; null = a share of `folder` is held out. */
+  validationFolder: z.string().nullable().default(null),
+  /** Share of the pictures held out when there is no `validationFolder`; 0 = no validation. */
+  validationShare: share.default(0.02),
+  /** Length of an epoch; null = each picture once. More walks through the set again (for very small sets). */
+  samplesPerEpoch: count.nullable().default(null),
+  cropScale: z.tuple([positive, positive]).default([0.67, 1]),
+  cropRatio: z.tuple([positive, positive]).default([3 / 4, 4 / 3]),
+  interpolation: z.enum(['bilinear', 'bicubic']).default('bilinear'),
+  flip: share.default(0.5),
+  /** The run stops when more than this share of the pictures is broken. */
+  maxBrokenShare: share.default(0.05),
+});
+
+const train = z.strictObject({
+  epochs: count.default(100),
+  /** Images of one micro step. */
+  batchSize: count.default(64),
+  /** Micro steps of one update. */
+  accumulation: count.default(1),
+  seed: z.int().min(0).max(0xffffffff).default(0),
+  /** Ends after this many updates although epochs are left; null = never. The schedule is not shortened. */
+  stopAfter: count.nullable().default(null),
+  /** Stops with an error after this many losses or gradients in a row that are not finite. */
+  maxNonFinite: count.default(5),
+});
+
+const optimizer = z.strictObject({
+  /** Rates for a batch of 512; the run uses them times batchSize * accumulation / 512. */
+  baseLr: positive.default(2e-4),
+  warmupLr: z.number().min(0).default(1e-6),
+  minLr: z.number().min(0).default(1e-5),
+  /** false takes the three rates as they are. */
+  scaleLr: z.boolean().default(true),
+  betas: z.tuple([share, share]).default([0.9, 0.999]),
+  eps: positive.default(1e-8),
+  weightDecay: z.number().min(0).default(0.05),
+  /** Largest norm of the whole gradient; null = no clipping. */
+  clip: positive.nullable().default(5),
+  /** Own decay rules, first match wins, before the built-in ones: pattern is a regular expression on names. */
+  decayRules: z.array(z.strictObject({ pattern: z.string(), maxRank: z.int().min(0).optional(), value: z.number().min(0) })).default([]),
+});
+
+const schedule = z.strictObject({
+  name: z.enum(SCHEDULES).default('cosine'),
+  warmupEpochs: z.number().min(0).default(10),
+  /** cosine: start it after warm-up (true) or at step 0, so that the rate jumps when warm-up ends (false). */
+  warmupPrefix: z.boolean().default(true),
+  /** step: epochs between two decays by `decayRate`. */
+  decayEpochs: positive.default(30),
+  decayRate: positive.default(0.1),
+  /** multistep: epochs at which the rate is multiplied by `gamma`. */
+  milestones: z.array(positive).default([]),
+  gamma: positive.default(0.1),
+});
+
+const validation = z.strictObject({
+  /** Epochs between two validations; the last epoch always validates. */
+  everyEpochs: positive.default(1),
+  /** At most this many pictures, always the same, under masks that never change. */
+  images: count.default(256),
+});
+
+const checkpoint = z.strictObject({
+  /** Updates between two checkpoints; the end of the run and Ctrl-C always write one. */
+  everySteps: count.default(500),
+  /** How many of the newest are kept. */
+  keep: count.default(3),
+});
+
+const log = z.strictObject({
+  /** Updates between two progress lines (the JSONL log has every update). */
+  everySteps: count.default(10),
+});
+
+/** The official code's slips, by name. Off by default: the sound behaviour. */
+const quirks = z.strictObject({
+  /** The rate of an update is the schedule's value of the update before it. */
+  lrLag: z.boolean().default(false),
+  /** Clip the sum of gradients after every micro step instead of once. */
+  clipEveryMicroStep: z.boolean().default(false),
+  /** Weight decay on relative position tables, cpb_mlp weights and logit_scale. */
+  decayBiasTables: z.boolean().default(false),
+  /** Weight decay on the mask token (ViT). */
+  decayMaskToken: z.boolean().default(false),
+  /** The schedule counts micro steps, those at an epoch's end that never become an update included. */
+  schedulerCountsDroppedSteps: z.boolean().default(false),
+});
+
+const recipe = z.strictObject({
+  name: z.string().default('unnamed'),
+  model: model.prefault({}),
+  masking: masking.prefault({}),
+  loss: loss.prefault({}),
+  data: data.prefault({}),
+  train: train.prefault({}),
+  optimizer: optimizer.prefault({}),
+  schedule: schedule.prefault({}),
+  validation: validation.prefault({}),
+  checkpoint: checkpoint.prefault({}),
+  log: log.prefault({}),
+  quirks: quirks.prefault({}),
+});
+
+/** One pre-training run, complete: every value that has an influence on its result. */
+export type Recipe = z.output<typeof recipe>;
+/** A recipe with the parts left out that keep their defaults. */
+export type PartialRecipe = z.input<typeof recipe>;
+
+/** The candidate closest to `wanted` if it is close enough to be a slip of the finger, else null. */
+export function nearest(wanted: string, candidates: Iterable<string>): string | null {
+  let best: string | null = null;
+  let least = Infinity;
+  for (const candidate of candidates) {
+    const d = distance(wanted.toLowerCase(), candidate.toLowerCase());
+    if (d < least) [best, least] = [candidate, d];
+  }
+  return best !== null && least <= Math.max(2, Math.ceil(best.length / 2)) ? best : null;
+}
+
+/** Checks a value against the recipe's type. Throws `invalid_argument` naming the key, what was got and expected. */
+export function parseRecipe(value: unknown, origin = 'recipe'): Recipe {
+  const result = recipe.safeParse(value ?? {});
+  if (result.success) return checkTogether(result.data, origin);
+  const issue = result.error.issues[0];
+  if (!issue) throw new SimmimError('internal', origin, 'refused without a reason');
+  throw new SimmimError('invalid_argument', origin, explain(issue, value));
+}
+
+function explain(issue: z.core.$ZodIssue, value: unknown): string {
+  const path = issue.path.map(String);
+  if (issue.code === 'unrecognized_keys') {
+    const key = issue.keys[0] ?? '';
+    return unknownKey([...path, key]);
+  }
+  const got = path.reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], value);
+  return `${path.join('.') || 'the recipe'} is ${JSON.stringify(got) ?? 'missing'}: ${issue.message.replace(/^Invalid (input|option): /, '')}`;
+}
+
+/** Says that a dotted key does not exist, and which one was probably meant. */
+function unknownKey(path: string[]): string {
+  const section = path.slice(0, -1);
+  const known = keysAt(section);
+  const key = path[path.length - 1] ?? '';
+  const guess = nearest(key, known) ?? nearestAnywhere(key);
+  const full = guess?.includes('.') || section.length === 0 ? guess : guess && [...section, guess].join('.');
+  return `unknown key '${path.join('.')}'${full ? `, did you mean '${full}'?` : `; ${section.join('.') || 'a recipe'} has ${known.join(', ')}`}`;
+}
+
+function keysAt(section: string[]): string[] {
+  const at = section.reduce<unknown>((node, key) => (node as Record<string, unknown> | undefined)?.[key], recipe.parse({}));
+  return at && typeof at === 'object' ? Object.keys(at) : [];
+}
+
+function nearestAnywhere(key: string): string | null {
+  const all = new Map(Object.entries(recipe.parse({})).flatMap(([section, node]) =>
+    typeof node === 'object' ? Object.keys(node).map((k): [string, string] => [k, `${section}.${k}`]) : []));
+  const guess = nearest(key, all.keys());
+  return guess ? (all.get(guess) ?? null) : null;
+}
+
+/** Conditions between keys. */
+function checkTogether(r: Recipe, origin: string): Recipe {
+  const refuse = (message: string): never => {
+    throw new SimmimError('invalid_argument', origin, message);
+  };
+  if (r.schedule.warmupEpochs > r.train.epochs) refuse(`schedule.warmupEpochs is ${r.schedule.warmupEpochs}, expected at most train.epochs = ${r.train.epochs}`);
+  if (r.data.cropScale[0] > r.data.cropScale[1] || r.data.cropScale[1] > 1) refuse(`data.cropScale is [${r.data.cropScale.join(', ')}], expected two shares of the area in ascending order, at most 1`);
+  if (r.data.cropRatio[0] > r.data.cropRatio[1]) refuse(`data.cropRatio is [${r.data.cropRatio.join(', ')}], expected ascending order`);
+  const [h, w] = imageSizeOf(r);
+  if (h % r.masking.patchSize !== 0 || w % r.masking.patchSize !== 0) {
+    refuse(`masking.patchSize is ${r.masking.patchSize}, expected a divisor of the image size ${h} x ${w}: mask cells tile the image`);
+  }
+  return r;
+}
+
+/** [height, width] of the training images. */
+export function imageSizeOf(r: Recipe): [number, number] {
+  return typeof r.model.imageSize === 'number' ? [r.model.imageSize, r.model.imageSize] : r.model.imageSize;
+}
+
+/** Parses the text of a recipe file (YAML). `origin` names it in errors. */
+export function recipeFromYaml(text: string, origin: string, overrides: readonly string[] = []): Recipe {
+  let tree: unknown;
+  try {
+    tree = parseYaml(text);
+  } catch (error) {
+    throw new SimmimError('invalid_argument', origin, `is not YAML: ${(error as Error).message.split('\n')[0] ?? ''}`);
+  }
+  if (tree !== null && (typeof tree !== 'object' || Array.isArray(tree))) throw new SimmimError('invalid_argument', origin, 'is a list or a single value, expected keys and values');
+  const complete = parseRecipe(tree, origin);
+  return overrides.length === 0 ? complete : parseRecipe(applyOverrides(complete, overrides), '--set');
+}
+
+/**
+ * A copy of a recipe with `a.b=value` overrides applied, not yet checked: parse the result.
+ * Values are YAML (`64`, `true`, `null`, `[2, 2]`, text). Throws on a key that does not exist.
+ */
+export function applyOverrides(base: Recipe, overrides: readonly string[]): unknown {
+  const copy = structuredClone(base) as unknown as Record<string, unknown>;
+  for (const override of overrides) {
+    const at = override.indexOf('=');
+    if (at < 1) throw new SimmimError('invalid_argument', '--set', `got '${override}', expected key=value such as train.batchSize=64`);
+    const path = override.slice(0, at).trim().split('.');
+    let node = copy;
+    path.slice(0, -1).forEach((key, depth) => {
+      const next = Object.hasOwn(node, key) ? node[key] : undefined;
+      if (next === undefined) throw new SimmimError('invalid_argument', '--set', unknownKey(path.slice(0, depth + 1)));
+      if (typeof next !== 'object' || next === null || Array.isArray(next)) {
+        throw new SimmimError('invalid_argument', '--set', `'${path.slice(0, depth + 1).join('.')}' is a value: '${path.join('.')}' does not exist below it`);
+      }
+      node = next as Record<string, unknown>;
+    });
+    const last = path[path.length - 1] as string;
+    if (!Object.hasOwn(node, last)) throw new SimmimError('invalid_argument', '--set', unknownKey(path));
+    node[last] = parseDocument(override.slice(at + 1)).toJS() as unknown;
+  }
+  return copy;
+}
+
+/** The whole recipe as YAML, as `--print-config` shows it. */
+export function recipeToYaml(r: Recipe): string {
+  const document = new Document(r);
+  visit(document, { Seq: (_, node) => void (node.flow = true) });
+  return document.toString({ flowCollectionPadding: false, lineWidth: 0 });
+}

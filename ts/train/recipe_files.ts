@@ -1,0 +1,37 @@
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { join, relative, sep } from 'node:path';
+import { SimmimError } from '../errors';
+import { nearest, recipeFromYaml, type Recipe } from './recipe';
+
+const FOLDER = join(__dirname, '..', 'recipes');
+
+/** Names of the recipes in the package, such as `official-code/swin_base_100ep`. */
+export function recipeNames(): string[] {
+  const files = readdirSync(FOLDER, { recursive: true, withFileTypes: true }).filter((f) => f.isFile() && f.name.endsWith('.yaml'));
+  return files.map((f) => relative(FOLDER, join(f.parentPath, f.name)).split(sep).join('/').slice(0, -'.yaml'.length)).sort();
+}
+
+/**
+ * Reads a recipe of the package by name, or any YAML file by path, and applies `key=value` overrides.
+ * Throws `not_found`, naming the nearest recipe, or `invalid_argument` for what is wrong inside.
+ */
+export function loadRecipe(nameOrFile: string, overrides: readonly string[] = []): Recipe {
+  return recipeFromYaml(recipeText(nameOrFile), nameOrFile, overrides);
+}
+
+/** The text of a recipe, comments included. */
+export function recipeText(nameOrFile: string): string {
+  const names = recipeNames();
+  const known = names.includes(nameOrFile) ? join(FOLDER, `${nameOrFile}.yaml`) : null;
+  const file = known ?? nameOrFile;
+  if (!existsSync(file) || !statSync(file).isFile()) {
+    if (/\.ya?ml$/.test(nameOrFile)) throw new SimmimError('not_found', 'recipe', `no file '${nameOrFile}'`);
+    const guess = names.find((name) => name.endsWith(`/${nameOrFile}`)) ?? nearest(nameOrFile, names);
+    throw new SimmimError('not_found', 'recipe', `no recipe '${nameOrFile}'${guess ? `, did you mean '${guess}'?` : ''} (there are ${names.join(', ')}; or give the path of a .yaml file)`);
+  }
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new SimmimError('io', 'recipe', `cannot read '${file}': ${(error as Error).message}`);
+  }
+}
