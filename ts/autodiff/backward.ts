@@ -1,0 +1,215 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { SimmimError } from '../errors';
+
+/**
+ * Backward over tfjs's own tape, freeing as it goes. tf.variableGrads keeps every saved tensor and every
+ * intermediate gradient until the end; here each is freed after its last use, and each variable's gradient
+ * is handed out as soon as it is complete. The only file that touches engine().state; test/autodiff pins it
+ * to the fields of tfjs-core 4.22.
+ */
+
+type EngineState = ReturnType<typeof tf.engine>['state'];
+type TapeNode = NonNullable<EngineState['activeTape']>[number];
+
+function engineState(): EngineState {
+  const { state } = tf.engine();
+  if (typeof state.gradientDepth !== 'number' || typeof state.kernelDepth !== 'number' || !('scopeStack' in state)) {
+    throw new SimmimError('unsupported', 'backward', `tfjs-core ${tf.version_core} keeps its tape differently: install @tensorflow/tfjs-core 4.22`);
+  }
+  if (state.gradientDepth > 0) {
+    throw new SimmimError('unsupported', 'backward', 'called while tfjs records another gradient: second derivatives are not supported');
+  }
+  return state;
+}
+
+/** Runs `f` with a tape of its own. The caller owns the saved tensors of the nodes. */
+function record(f: () => tf.Tensor): { y: tf.Tensor; tape: TapeNode[] } {
+  const state = engineState();
+  const outer = state.activeTape;
+  const tape: TapeNode[] = [];
+  state.activeTape = tape;
+  state.gradientDepth = 1;
+  try {
+    return { y: tf.tidy('forward', f), tape };
+  } catch (error) {
+    for (const node of tape) tf.dispose(node.saved);
+    throw error;
+  } finally {
+    state.activeTape = outer as TapeNode[];
+    state.gradientDepth = 0;
+  }
+}
+
+/** What the walk needs to know of a tape: which nodes lie between xs and y, which tensors depend on xs, and where each x is complete. */
+function plan(tape: TapeNode[], xs: readonly tf.Tensor[], y: tf.Tensor): { onPath: boolean[]; live: Set<number>; completeAt: Map<number, number[]> } {
+  const live = new Set(xs.map((x) => x.id));
+  const fromX = tape.map((node) => {
+    const depends = Object.values(node.inputs).some((input) => live.has(input.id));
+    if (depends) for (const output of node.outputs) live.add(output.id);
+    return depends;
+  });
+  const leadsToY = new Set([y.id]);
+  const onPath = new Array<boolean>(tape.length).fill(false);
+  const firstUse = new Map<number, number>();
+  for (let i = tape.length - 1; i >= 0; i--) {
+    const node = tape[i] as TapeNode;
+    if (!node.outputs.some((output) => leadsToY.has(output.id))) continue;
+    for (const input of Object.values(node.inputs)) leadsToY.add(input.id);
+    if (!fromX[i]) continue;
+    onPath[i] = true;
+    for (const input of Object.values(node.inputs)) firstUse.set(input.id, i);
+  }
+  const completeAt = new Map<number, number[]>();
+  xs.forEach((x, index) => {
+    const node = firstUse.get(x.id);
+    if (node !== undefined) completeAt.set(node, [...(completeAt.get(node) ?? []), index]);
+  });
+  return { onPath, live, completeAt };
+}
+
+/** The gradients under way, by tensor id. One tensor may be the gradient of several ids (an addition passes dy on), so holders are counted. */
+class Gradients {
+  private readonly byId = new Map<number, tf.Tensor>();
+  private readonly holders = new Map<tf.Tensor, number>();
+
+  /** Tensors older than `born` are somebody else's (inputs, saved tensors) and are cloned before they are held. */
+  constructor(private readonly born: number) {}
+
+  get(id: number): tf.Tensor | undefined {
+    return this.byId.get(id);
+  }
+
+  add(id: number, gradient: tf.Tensor): void {
+    const previous = this.byId.get(id);
+    const next = previous ? tf.add(previous, gradient) : gradient.id < this.born ? tf.clone(gradient) : gradient;
+    this.holders.set(next, (this.holders.get(next) ?? 0) + 1);
+    tf.keep(next);
+    this.byId.set(id, next);
+    if (previous) this.release(previous);
+  }
+
+  drop(id: number): void {
+    const gradient = this.byId.get(id);
+    if (gradient === undefined) return;
+    this.byId.delete(id);
+    this.release(gradient);
+  }
+
+  dropAll(): void {
+    for (const id of [...this.byId.keys()]) this.drop(id);
+  }
+
+  private release(gradient: tf.Tensor): void {
+    const holders = (this.holders.get(gradient) as number) - 1;
+    if (holders > 0) this.holders.set(gradient, holders);
+    else {
+      this.holders.delete(gradient);
+      gradient.dispose();
+    }
+  }
+}
+
+/** Adds the gradients of a node's inputs, given those of its outputs. */
+function stepBack(node: TapeNode, live: Set<number>, gradients: Gradients): void {
+  if (node.gradient == null) {
+    throw new SimmimError('unsupported', 'backward', `tfjs kernel ${node.kernelName} has no gradient and lies between the loss and a variable`);
+  }
+  tf.tidy(() => {
+    // tfjs would upload zeros from the host for an output that nobody used; these are made on the device.
+    const dys = node.outputs.map((output) => gradients.get(output.id) ?? tf.fill(output.shape, 0, output.dtype as 'float32'));
+    const thunks = (node.gradient as NonNullable<TapeNode['gradient']>)(dys);
+    for (const [name, input] of Object.entries(node.inputs)) {
+      if (!live.has(input.id)) continue;
+      const thunk = thunks[name];
+      if (thunk === undefined) throw new SimmimError('unsupported', 'backward', `tfjs kernel ${node.kernelName} has no gradient for its input ${name}`);
+      const gradient = tf.tidy(thunk);
+      if (gradient.dtype !== 'float32' || !tf.util.arraysEqual(gradient.shape, input.shape)) {
+        throw new SimmimError('internal', 'backward', `the gradient of ${node.kernelName} for ${name} is ${gradient.dtype} [${gradient.shape}], expected float32 [${input.shape}]`);
+      }
+      gradients.add(input.id, gradient);
+    }
+  });
+}
+
+/**
+ * Records y = f(), then calls `onGrad(i, d)` once for every xs[i] that y depends on, with d = dyᵀ ∂y/∂xs[i],
+ * in the order in which they complete. `d` is freed when onGrad returns, so keep a clone, and may be shared, so
+ * do not write into it. `dy` null is ones. Returns y.
+ */
+export function pullBack(f: () => tf.Tensor, xs: readonly tf.Tensor[], dy: tf.Tensor | null, onGrad: (index: number, gradient: tf.Tensor) => void): tf.Tensor {
+  const { y, tape } = record(() => {
+    const result = f();
+    return xs.includes(result) ? tf.clone(result) : result;
+  });
+  if (dy && !tf.util.arraysEqual(y.shape, dy.shape)) {
+    for (const node of tape) tf.dispose(node.saved);
+    throw new SimmimError('invalid_argument', 'checkpoint', `block gave [${y.shape}] when run again, [${dy.shape}] at first: it must be a function of its inputs`);
+  }
+  const { onPath, live, completeAt } = plan(tape, xs, y);
+  tape.forEach((node, i) => onPath[i] || tf.dispose(node.saved));
+  const seed = dy ? tf.clone(dy) : tf.onesLike(y);
+  const gradients = new Gradients(seed.id);
+  const give = (index: number): void => {
+    const { id } = xs[index] as tf.Tensor;
+    onGrad(index, gradients.get(id) as tf.Tensor);
+    gradients.drop(id);
+  };
+  gradients.add(y.id, seed);
+  try {
+    for (let i = tape.length - 1; i >= 0; i--) {
+      const node = tape.pop() as TapeNode;
+      if (!onPath[i]) continue;
+      try {
+        stepBack(node, live, gradients);
+      } finally {
+        tf.dispose(node.saved);
+      }
+      for (const output of node.outputs) gradients.drop(output.id);
+      for (const index of completeAt.get(i) ?? []) give(index);
+    }
+  } catch (error) {
+    y.dispose();
+    throw error;
+  } finally {
+    tape.forEach((node, i) => onPath[i] && tf.dispose(node.saved));
+    gradients.dropAll();
+  }
+  return y;
+}
+
+/**
+ * The loss and the gradients of the variables it depends on, as tf.variableGrads computes them, with the memory
+ * of a streaming walk.
+ *
+ * `onGrad(index, gradient)` is called once for each variable, index into `variables`, as soon as its gradient
+ * is complete: variables used late in the forward pass come first. A variable the loss does not depend on
+ * gets no call. The gradient lives until onGrad returns (tf.keep(tf.clone(g)) to hold it) and is read-only;
+ * tensors made inside onGrad are tidied. Returns the loss; the caller disposes it.
+ *
+ * Throws `invalid_argument` when the loss is not a float32 scalar, depends on none of the variables, or a variable
+ * is listed twice; `unsupported` when an op on the way has no gradient.
+ */
+export function backward(loss: () => tf.Scalar, variables: readonly tf.Variable[], onGrad: (index: number, gradient: tf.Tensor) => void): tf.Scalar {
+  const ids = new Set(variables.map((variable) => variable.id));
+  if (ids.size < variables.length) throw new SimmimError('invalid_argument', 'backward', 'variables lists a variable twice');
+  let calls = 0;
+  const checked = (): tf.Tensor => {
+    const y = loss();
+    if (!(y instanceof tf.Tensor) || y.rank !== 0 || y.dtype !== 'float32') {
+      const got = y instanceof tf.Tensor ? `${String((y as tf.Tensor).dtype)} [${(y as tf.Tensor).shape}]` : String(y);
+      throw new SimmimError('invalid_argument', 'backward', `loss returned ${got}, expected a float32 scalar`);
+    }
+    return y;
+  };
+  const value = pullBack(checked, variables, null, (index, gradient) => {
+    calls++;
+    tf.tidy(() => {
+      onGrad(index, gradient);
+    });
+  });
+  if (calls === 0) {
+    value.dispose();
+    throw new SimmimError('invalid_argument', 'backward', `the loss depends on none of the ${variables.length} variables`);
+  }
+  return value as tf.Scalar;
+}

@@ -1,0 +1,2 @@
+export { backward } from './backward';
+export { checkpoint } from './checkpoint';
