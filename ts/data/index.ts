@@ -1,0 +1,11 @@
+export type { Batch, BatchSource, SourceState } from './types';
+export { ImageDataset, findSplits, openImageFolder, IMAGE_EXTENSIONS } from './dataset';
+export type { FolderOptions, Region, Sample, SampleLocation } from './dataset';
+export { decodeImage } from './decode';
+export { openPipeline } from './pipeline';
+export type { PipelineOptions } from './pipeline';
+export { IMAGENET, normaliseInto, normalisationTable, resampleU8 } from './resample';
+export type { Box, DecodedImage, Interpolation, Normalisation, ResampleGeometry } from './resample';
+export { loadImage } from './sample';
+export { drawGeometry, randomResizedCrop, transform } from './transform';
+export type { Transform, TransformOptions } from './transform';

@@ -1,0 +1,97 @@
+/** One row of a batch: read, decode, crop, resize, flip, normalise. Runs in worker threads or inline, with the same bits. */
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { inflateRawSync } from 'node:zlib';
+import { SimmimError } from '../errors';
+import type { Region, SampleLocation } from './dataset';
+import { decodeImage } from './decode';
+import { normalisationTable, resampleInto, type DecodedImage, type ResampleGeometry } from './resample';
+import { augmentationRng } from './sampler';
+import { drawGeometry, type Transform } from './transform';
+
+/** What a row is made from; `position` and the epoch choose its draws. */
+export interface SampleJob {
+  /** Row of the batch to write. */
+  row: number;
+  name: string;
+  location: SampleLocation;
+  position: number;
+}
+
+const CIFAR_SIDE = 32;
+const CIFAR_PLANE = CIFAR_SIDE * CIFAR_SIDE;
+
+/** Bytes of a sample's range. Throws io, naming the sample, when the file cannot be read or is too short. */
+export function readSample(location: SampleLocation, name: string): Buffer {
+  try {
+    if (location.bytes < 0) return readFileSync(location.file);
+    const descriptor = openSync(location.file, 'r');
+    try {
+      const bytes = Buffer.allocUnsafe(location.bytes);
+      const got = readSync(descriptor, bytes, 0, location.bytes, location.offset);
+      if (got !== location.bytes) throw new Error(`'${location.file}' ends ${location.bytes - got} bytes too early`);
+      return bytes;
+    } finally {
+      closeSync(descriptor);
+    }
+  } catch (error) {
+    throw new SimmimError('io', 'read', `cannot read '${name}': ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** A CIFAR record's 3,072 planar bytes as [32, 32, 3]. */
+function fromPlanar(planes: Uint8Array, name: string): DecodedImage {
+  if (planes.length !== 3 * CIFAR_PLANE) throw new SimmimError('corrupt', 'decode', `'${name}' has ${planes.length} bytes, expected ${3 * CIFAR_PLANE} = 3 * 32 * 32`);
+  const data = new Uint8Array(planes.length);
+  for (let c = 0; c < 3; c++) for (let i = 0; i < CIFAR_PLANE; i++) data[i * 3 + c] = planes[c * CIFAR_PLANE + i] as number;
+  return { width: CIFAR_SIDE, height: CIFAR_SIDE, data };
+}
+
+function inflated(bytes: Uint8Array, name: string): Uint8Array {
+  try {
+    return inflateRawSync(bytes);
+  } catch (error) {
+    throw new SimmimError('corrupt', 'decode', `'${name}' cannot be unpacked: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** Reads and decodes a sample as it is: no crop, no region. Throws io or corrupt, naming it. */
+export async function loadImage(location: SampleLocation, name: string): Promise<DecodedImage> {
+  const bytes = readSample(location, name);
+  if (location.codec === 'cifar') return fromPlanar(bytes, name);
+  return decodeImage(location.codec === 'deflate' ? inflated(bytes, name) : bytes, name);
+}
+
+/** The rectangle of a region in a picture of height x width, at least one pixel. */
+function regionBox(height: number, width: number, region: Region): { top: number; left: number; height: number; width: number } {
+  const top = Math.min(height - 1, Math.round(region.top * height));
+  const left = Math.min(width - 1, Math.round(region.left * width));
+  return { top, left, height: Math.max(1, Math.round(region.bottom * height) - top), width: Math.max(1, Math.round(region.right * width) - left) };
+}
+
+/** Makes rows for one transform and seed. */
+export class SampleMaker {
+  private readonly table: Float32Array;
+
+  constructor(
+    private readonly transform: Transform,
+    private readonly seed: number,
+  ) {
+    this.table = normalisationTable(transform.normalisation);
+  }
+
+  /** Fills `out` [3, H, W]. Rejects with io or corrupt, naming the sample, when it cannot be had. */
+  async make(job: SampleJob, epoch: number, out: Float32Array): Promise<void> {
+    const image = await loadImage(job.location, job.name);
+    resampleInto(image, this.geometry(image.height, image.width, job, epoch), this.table, out);
+  }
+
+  private geometry(height: number, width: number, job: SampleJob, epoch: number): ResampleGeometry {
+    const rng = augmentationRng(this.seed, epoch, job.position);
+    const uniform = (): number => rng.uniform();
+    const { region } = job.location;
+    if (!region) return drawGeometry(height, width, this.transform, uniform);
+    const part = regionBox(height, width, region);
+    const inside = drawGeometry(part.height, part.width, this.transform, uniform);
+    return { ...inside, box: { ...inside.box, top: inside.box.top + part.top, left: inside.box.left + part.left } };
+  }
+}
