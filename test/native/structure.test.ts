@@ -1,0 +1,16 @@
+import { execFileSync } from 'node:child_process';
+import { join, resolve } from 'node:path';
+import { expect, test } from 'vitest';
+
+const root = resolve(dirname(), '../..');
+function dirname(): string {
+  return new URL('.', import.meta.url).pathname;
+}
+
+test('the tree follows its architecture', () => {
+  expect(execFileSync(process.execPath, [join(root, 'scripts/check-structure.mjs')], { encoding: 'utf8' })).toContain('structure ok');
+});
+
+test('kernels.gen.ts is what the addon says', () => {
+  execFileSync(process.execPath, [join(root, 'scripts/gen-kernels.mjs'), '--check']);
+});
