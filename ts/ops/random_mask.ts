@@ -17,8 +17,8 @@ export interface RandomMaskOptions {
   repeat: number;
 }
 
-/** Hidden cells of one sample: the `count` cells with the smallest (key, cell) pairs. */
-function hiddenCells(clock: ArrayLike<number>, sample: number, site: number, total: number, count: number, batch: number): number[] {
+/** Hidden cells of one sample at clock (seed, step, micro): the `count` cells with the smallest (key, cell) pairs. */
+export function hiddenCells(clock: ArrayLike<number>, sample: number, site: number, total: number, count: number, batch: number): number[] {
   const [seed, step, micro] = [clock[0] as number, clock[1] as number, clock[2] as number];
   const keys = Array.from({ length: total }, (_, cell) => philox(seed, site, step, (micro * batch + sample) * total + cell)[0]);
   const order = keys.map((_, cell) => cell).sort((a, b) => (keys[a] as number) - (keys[b] as number) || a - b);
