@@ -1,0 +1,252 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { SimmimError } from '../errors';
+import type { Context } from '../nn/context';
+import { Init } from '../nn/init';
+import { LayerNorm, Linear, Mlp, PatchEmbed, dropPathRates, type DropPath } from '../nn/layers';
+import { Constant, type Parameter } from '../nn/module';
+import { biasMlp, continuousBias, logSpacedCoordinates, type BiasMlp } from '../nn/rel_bias';
+import { windowAttention } from '../ops/window_attention';
+import { checkInputs, pair, type Encoder } from './encoder';
+import { blockDrops, embedTokens, gatherNeighbours, planWindow, runBlocks, stageGeometry, type BlockPlace, type StageGeometry, type SwinConfig, type WindowPlan } from './swin';
+
+/**
+ * Swin Transformer V2 (Liu et al., CVPR 2022) with a mask token, as in microsoft/Swin-Transformer
+ * `models/swin_transformer_v2.py` and `models/simmim.py`. It differs from version 1 in: cosine attention
+ * with a learnt clamped scale; a continuous, log-spaced position bias; normalisation after each branch;
+ * normalisation after the reduction in patch merging; no key bias.
+ */
+export interface SwinV2Config extends Omit<SwinConfig, 'qkScale'> {
+  /** Window of each stage at pre-training, which the offsets are measured in; 0: the window in use. */
+  pretrainedWindowSizes: readonly number[];
+  /** A LayerNorm on the main branch after every so many blocks of a stage (6 in the paper's H and G); 0: none. */
+  extraNormPeriod: number;
+}
+
+const MAX_LOGIT_SCALE = Math.log(100);
+
+/** softmax(cos(q, k) * scale + bias) v within windows. */
+class CosineWindowAttention {
+  readonly logit_scale: Parameter;
+  readonly q_bias: Parameter | null;
+  readonly v_bias: Parameter | null;
+  readonly cpb_mlp: BiasMlp;
+  readonly qkv: Linear;
+  readonly proj: Linear;
+  private readonly coordinates: Constant;
+  private readonly plan: WindowPlan;
+  private readonly heads: number;
+
+  constructor(place: BlockPlace, pretrainedWindow: number, qkvBias: boolean, init: Init) {
+    const { channels, heads } = place;
+    this.plan = planWindow(place.resolution, place.windowSize, place.shifted);
+    this.heads = heads;
+    this.logit_scale = init.constant([heads, 1, 1], Math.log(10));
+    this.q_bias = qkvBias ? init.constant([channels], 0) : null;
+    this.v_bias = qkvBias ? init.constant([channels], 0) : null;
+    this.cpb_mlp = biasMlp(heads, init);
+    this.qkv = new Linear(channels, 3 * channels, init, { bias: false });
+    this.proj = new Linear(channels, channels, init);
+    const offsets = logSpacedCoordinates(this.plan.window, pretrainedWindow);
+    this.coordinates = new Constant(() => tf.tensor2d(offsets, [offsets.length / 2, 2]));
+  }
+
+  /** [B, H, W, C] -> [B, H, W, C], output projection included. */
+  apply(x: tf.Tensor): tf.Tensor {
+    const { window, shift } = this.plan;
+    const table = continuousBias(this.cpb_mlp, this.coordinates.value);
+    const scale = tf.exp(tf.minimum(tf.reshape(this.logit_scale.value, [this.heads]), MAX_LOGIT_SCALE));
+    const qkv = this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias));
+    return this.proj.apply(windowAttention(qkv, table, scale, { heads: this.heads, window, shift, cosine: true }));
+  }
+}
+
+/** [q_bias, 0, v_bias]: queries and values have a bias, keys (to which softmax is blind) have none. */
+export function jointBias(q: Parameter | null, v: Parameter | null): tf.Tensor | null {
+  if (!q || !v) return null;
+  return tf.concat([q.value, tf.zerosLike(q.value), v.value]);
+}
+
+/** x + norm1(attention(x)), then x + norm2(mlp(x)); both norms start at zero, so a block starts as the identity. */
+class SwinV2Block {
+  readonly norm1: LayerNorm;
+  readonly attn: CosineWindowAttention;
+  readonly norm2: LayerNorm;
+  readonly mlp: Mlp;
+  /** The extra norm of the largest models. */
+  readonly norm3: LayerNorm | null;
+  private readonly drop: [DropPath, DropPath];
+
+  constructor(place: BlockPlace, config: SwinV2Config, init: Init, options: { pretrainedWindow: number; extraNorm: boolean; secondDrop: DropPath }) {
+    const { channels } = place;
+    this.norm1 = new LayerNorm(channels, config.layerNormEps, init, 0);
+    this.attn = new CosineWindowAttention(place, options.pretrainedWindow, config.qkvBias, init);
+    this.norm2 = new LayerNorm(channels, config.layerNormEps, init, 0);
+    this.mlp = new Mlp(channels, Math.floor(channels * config.mlpRatio), init);
+    this.norm3 = options.extraNorm ? new LayerNorm(channels, config.layerNormEps, init) : null;
+    this.drop = [place.dropPath, options.secondDrop];
+  }
+
+  /** [B, H, W, C] -> [B, H, W, C]. */
+  apply(x: tf.Tensor, ctx: Context): tf.Tensor {
+    const y = this.drop[0].add(x, this.norm1.apply(this.attn.apply(x)), ctx);
+    const branch = this.norm2.apply(this.mlp.fc2.apply(this.mlp.hidden(y)));
+    const z = this.drop[1].add(y, branch, ctx);
+    return this.norm3 ? this.norm3.apply(z) : z;
+  }
+}
+
+/** Halves the map and doubles the channels: 4C -> 2C, then norm(2C). */
+class PatchMergingV2 {
+  readonly reduction: Linear;
+  readonly norm: LayerNorm;
+
+  constructor(channels: number, eps: number, init: Init) {
+    this.reduction = new Linear(4 * channels, 2 * channels, init, { bias: false });
+    this.norm = new LayerNorm(2 * channels, eps, init);
+  }
+
+  apply(x: tf.Tensor): tf.Tensor {
+    return this.norm.apply(this.reduction.apply(gatherNeighbours(x)));
+  }
+}
+
+interface StageV2 {
+  readonly blocks: SwinV2Block[];
+  readonly downsample: PatchMergingV2 | null;
+}
+
+/** The SwinV2 encoder of SimMIM. */
+export class SwinTransformerV2 implements Encoder {
+  readonly absolute_pos_embed: Parameter | null;
+  readonly mask_token: Parameter;
+  readonly patch_embed: PatchEmbed;
+  readonly layers: StageV2[];
+  readonly norm: LayerNorm;
+
+  readonly channels: number;
+  readonly stride: number;
+  readonly patchSize: number;
+  readonly inChannels: number;
+  readonly imageSize: [number, number];
+
+  constructor(
+    readonly name: string,
+    readonly config: SwinV2Config,
+  ) {
+    const init = new Init(config.seed);
+    const { embedDim, layerNormEps } = config;
+    this.imageSize = pair(config.imageSize);
+    this.patchSize = config.patchSize;
+    this.inChannels = config.inChannels;
+    const stages = stageGeometry(name, config);
+    checkPretrainedWindows(name, config);
+    const [h, w] = (stages[0] as StageGeometry).resolution;
+    this.absolute_pos_embed = config.absolutePosition ? init.weight([1, h * w, embedDim]) : null;
+    this.mask_token = init.weight([1, 1, embedDim]);
+    this.patch_embed = new PatchEmbed(config.inChannels, embedDim, config.patchSize, init, { normEps: config.patchNorm ? layerNormEps : null });
+    const rates = dropPathRates(config.dropPath, config.depths.reduce((a, b) => a + b, 0));
+    const period = config.extraNormPeriod;
+    let index = 0;
+    this.layers = stages.map((stage, i) => ({
+      blocks: Array.from({ length: stage.depth }, (_, j) => {
+        const [first, secondDrop] = blockDrops(rates, index++);
+        const place = { ...stage, windowSize: config.windowSize, shifted: j % 2 === 1, dropPath: first };
+        return new SwinV2Block(place, config, init, { pretrainedWindow: config.pretrainedWindowSizes[i] ?? 0, extraNorm: period > 0 && (j + 1) % period === 0, secondDrop });
+      }),
+      downsample: i + 1 < stages.length ? new PatchMergingV2(stage.channels, layerNormEps, init) : null,
+    }));
+    const last = stages[stages.length - 1] as StageGeometry;
+    this.channels = last.channels;
+    this.stride = config.patchSize * 2 ** (stages.length - 1);
+    this.norm = new LayerNorm(this.channels, layerNormEps, init);
+  }
+
+  forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
+    checkInputs(this, images, mask);
+    let x = this.embed(images, mask, ctx);
+    for (let i = 0; i < this.layers.length; i++) x = this.merge(this.stage(x, i, ctx), i, ctx);
+    const z = this.norm.apply(x);
+    ctx.observe?.('norm', z);
+    return z;
+  }
+
+  features(images: tf.Tensor, ctx: Context): tf.Tensor[] {
+    checkInputs(this, images, null);
+    const maps: tf.Tensor[] = [];
+    let x = this.embed(images, null, ctx);
+    for (let i = 0; i < this.layers.length; i++) {
+      const map = this.stage(x, i, ctx);
+      maps.push(map);
+      x = this.merge(map, i, ctx);
+    }
+    return maps;
+  }
+
+  /** Patches, the mask token in place of hidden ones, positions: [B, Cin, H, W] -> [B, h, w, C]. */
+  private embed(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
+    const x = this.patch_embed.apply(images);
+    ctx.observe?.('patch_embed', x);
+    const tokens = embedTokens(x, mask, this.mask_token, this.absolute_pos_embed);
+    ctx.observe?.('tokens', tokens);
+    return tokens;
+  }
+
+  private stage(x: tf.Tensor, i: number, ctx: Context): tf.Tensor {
+    const { blocks } = this.layers[i] as StageV2;
+    return runBlocks(x, blocks, `layers.${i}.blocks`, this.config.checkpointing, ctx);
+  }
+
+  private merge(x: tf.Tensor, i: number, ctx: Context): tf.Tensor {
+    const { downsample } = this.layers[i] as StageV2;
+    if (!downsample) return x;
+    const y = tf.tidy(() => downsample.apply(x));
+    ctx.observe?.(`layers.${i}.downsample`, y);
+    return y;
+  }
+}
+
+/** Throws when some stages, but not all, have a pre-trained window; surplus entries must be 0, as in the official default. */
+function checkPretrainedWindows(op: string, config: SwinV2Config): void {
+  const sizes = config.pretrainedWindowSizes;
+  const stages = config.depths.length;
+  if (sizes.length < stages && sizes.length > 0) {
+    throw new SimmimError('invalid_argument', op, `pretrainedWindowSizes has ${sizes.length} entries, expected ${stages}, one for each stage of depths`);
+  }
+  if (sizes.slice(stages).some((size) => size !== 0)) {
+    throw new SimmimError('invalid_argument', op, `pretrainedWindowSizes [${sizes.join(', ')}] names windows beyond the ${stages} stages of depths`);
+  }
+}
+
+const base: SwinV2Config = {
+  imageSize: 192,
+  patchSize: 4,
+  inChannels: 3,
+  embedDim: 128,
+  depths: [2, 2, 18, 2],
+  heads: [4, 8, 16, 32],
+  windowSize: 12,
+  mlpRatio: 4,
+  qkvBias: true,
+  absolutePosition: false,
+  patchNorm: true,
+  dropPath: 0,
+  layerNormEps: 1e-5,
+  checkpointing: false,
+  seed: 0,
+  pretrainedWindowSizes: [],
+  extraNormPeriod: 0,
+};
+
+/**
+ * Sizes of the official models. H and G follow the paper (C 352 and 512, G's depths 2, 2, 42, 4, which give its
+ * 3 billion parameters; extra norm every 6 blocks); their heads have 32 channels as in all other sizes,
+ * which the paper does not print.
+ */
+export const swinV2Presets: Readonly<Record<string, SwinV2Config>> = {
+  swinv2_tiny: { ...base, embedDim: 96, depths: [2, 2, 6, 2], heads: [3, 6, 12, 24] },
+  swinv2_small: { ...base, embedDim: 96, heads: [3, 6, 12, 24] },
+  swinv2_base: base,
+  swinv2_large: { ...base, embedDim: 192, heads: [6, 12, 24, 48] },
+  swinv2_huge: { ...base, embedDim: 352, heads: [11, 22, 44, 88], extraNormPeriod: 6 },
+  swinv2_giant: { ...base, embedDim: 512, depths: [2, 2, 42, 4], heads: [16, 32, 64, 128], extraNormPeriod: 6 },
+};

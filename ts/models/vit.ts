@@ -1,0 +1,242 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { checkpoint } from '../autodiff/checkpoint';
+import type { Context } from '../nn/context';
+import { Init } from '../nn/init';
+import { LayerNorm, Linear, Mlp, PatchEmbed, dropPathRates, type DropPath, type LinearEpilogue } from '../nn/layers';
+import { parametersOf, type Parameter } from '../nn/module';
+import { VitPositionBias } from '../nn/rel_bias';
+import { attention } from '../ops/attention';
+import { linear } from '../ops/linear';
+import { maskTokens } from '../ops/mask_tokens';
+import { checkHeads, checkInputs, pair, patchGrid, type Encoder, type Pair } from './encoder';
+import { blockDrops } from './swin';
+import { jointBias } from './swin_v2';
+
+/**
+ * Vision Transformer as in microsoft/SimMIM `models/vision_transformer.py` (BEiT's): class token, no absolute
+ * position unless asked, relative position bias, LayerScale, biases for queries and values but not keys.
+ */
+export interface VitConfig {
+  /** Pixels, one side or [height, width]. */
+  imageSize: number | Pair;
+  patchSize: number;
+  inChannels: number;
+  embedDim: number;
+  depth: number;
+  heads: number;
+  mlpRatio: number;
+  qkvBias: boolean;
+  /** Initial LayerScale; null: none. */
+  layerScale: number | null;
+  /** Adds a learnt embedding of each position (class token included). */
+  absolutePosition: boolean;
+  /** One table for all blocks (pre-training), one for each block (fine-tuning), or none. */
+  relativeBias: 'shared' | 'per_block' | 'none';
+  /** LayerNorm at the end (pre-training); fine-tuning with mean pooling has its norm behind the pooling instead. */
+  finalNorm: boolean;
+  /** Drop path rate of the last block (linear rule from 0). */
+  dropPath: number;
+  layerNormEps: number;
+  /** Recompute each block in the backward pass instead of keeping its activations. */
+  checkpointing: boolean;
+  /** Seed of the initial parameters. */
+  seed: number;
+}
+
+/** softmax(q k^T / sqrt(d) + bias) v over all tokens. */
+class Attention {
+  readonly q_bias: Parameter | null;
+  readonly v_bias: Parameter | null;
+  readonly relative_position_bias_table: Parameter | null;
+  readonly qkv: Linear;
+  readonly proj: Linear;
+  private readonly ownBias: VitPositionBias | null;
+  private readonly heads: number;
+  private readonly scale: number;
+
+  constructor(config: VitConfig, grid: Pair, init: Init, scale: number) {
+    const { embedDim, heads } = config;
+    this.heads = heads;
+    this.scale = 1 / Math.sqrt(embedDim / heads);
+    this.q_bias = config.qkvBias ? init.constant([embedDim], 0) : null;
+    this.v_bias = config.qkvBias ? init.constant([embedDim], 0) : null;
+    this.ownBias = config.relativeBias === 'per_block' ? new VitPositionBias(grid, heads, init) : null;
+    this.relative_position_bias_table = this.ownBias?.relative_position_bias_table ?? null;
+    this.qkv = new Linear(embedDim, 3 * embedDim, init, { bias: false });
+    this.proj = new Linear(embedDim, embedDim, init, { scale });
+  }
+
+  /** Everything in front of the output projection: [B, L, C] -> [B, L, C]. */
+  mix(x: tf.Tensor, sharedBias: tf.Tensor | null): tf.Tensor {
+    const qkv = this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias));
+    return attention(qkv, this.ownBias?.apply() ?? sharedBias, { heads: this.heads, scale: this.scale });
+  }
+}
+
+/** x + gamma_1 attention(norm1(x)), then x + gamma_2 mlp(norm2(x)). */
+class VitBlock {
+  readonly gamma_1: Parameter | null;
+  readonly gamma_2: Parameter | null;
+  readonly norm1: LayerNorm;
+  readonly attn: Attention;
+  readonly norm2: LayerNorm;
+  readonly mlp: Mlp;
+
+  /** Block number `index` starts with the weights of both branches' ends divided by sqrt(2 (index + 1)) (official `fix_init_weight`). */
+  constructor(
+    config: VitConfig,
+    grid: Pair,
+    index: number,
+    init: Init,
+    private readonly drop: [DropPath, DropPath],
+  ) {
+    const { embedDim, layerScale, layerNormEps } = config;
+    const scale = 1 / Math.sqrt(2 * (index + 1));
+    this.gamma_1 = layerScale === null ? null : init.constant([embedDim], layerScale);
+    this.gamma_2 = layerScale === null ? null : init.constant([embedDim], layerScale);
+    this.norm1 = new LayerNorm(embedDim, layerNormEps, init);
+    this.attn = new Attention(config, grid, init, scale);
+    this.norm2 = new LayerNorm(embedDim, layerNormEps, init);
+    this.mlp = new Mlp(embedDim, Math.floor(embedDim * config.mlpRatio), init, scale);
+  }
+
+  /** [B, L, C] -> [B, L, C]; `sharedBias` [heads, L, L] or null. */
+  apply(x: tf.Tensor, sharedBias: tf.Tensor | null, ctx: Context): tf.Tensor {
+    const mixed = this.attn.mix(this.norm1.apply(x), sharedBias);
+    const y = this.drop[0].addLinear(x, (e) => scaledLinear(this.attn.proj, this.gamma_1, mixed, e), ctx);
+    const hidden = this.mlp.hidden(this.norm2.apply(y));
+    return this.drop[1].addLinear(y, (e) => scaledLinear(this.mlp.fc2, this.gamma_2, hidden, e), ctx);
+  }
+}
+
+/** One block that keeps only its inputs and runs again in the backward pass. */
+function recomputed(block: VitBlock, x: tf.Tensor, bias: tf.Tensor | null, ctx: Context): tf.Tensor {
+  const run = checkpoint((input: tf.Tensor, shared?: tf.Tensor) => block.apply(input, shared ?? null, ctx), parametersOf(block).map((p) => p.value));
+  return bias ? run(x, bias) : run(x);
+}
+
+/** gamma * (x W^T + b) + residual. LayerScale acts on the weights, which are smaller than the activations it would need kept. */
+function scaledLinear(layer: Linear, gamma: Parameter | null, x: tf.Tensor, epilogue: LinearEpilogue): tf.Tensor {
+  if (!gamma || !layer.bias) return layer.apply(x, epilogue);
+  const weight = tf.mul(layer.weight.value, tf.reshape(gamma.value, [gamma.size, 1]));
+  return linear(x, weight, tf.mul(layer.bias.value, gamma.value), epilogue);
+}
+
+/** The ViT encoder of SimMIM. */
+export class VisionTransformer implements Encoder {
+  readonly cls_token: Parameter;
+  readonly pos_embed: Parameter | null;
+  readonly mask_token: Parameter;
+  readonly patch_embed: PatchEmbed;
+  readonly rel_pos_bias: VitPositionBias | null;
+  readonly blocks: VitBlock[];
+  readonly norm: LayerNorm | null;
+
+  readonly channels: number;
+  readonly stride: number;
+  readonly patchSize: number;
+  readonly inChannels: number;
+  readonly imageSize: [number, number];
+  private readonly grid: [number, number];
+
+  constructor(
+    readonly name: string,
+    readonly config: VitConfig,
+  ) {
+    const { embedDim } = config;
+    const init = new Init(config.seed, 0.02);
+    this.imageSize = pair(config.imageSize);
+    this.grid = patchGrid(name, this.imageSize, config.patchSize);
+    checkHeads(name, embedDim, config.heads, 'each block');
+    this.channels = embedDim;
+    this.stride = config.patchSize;
+    this.patchSize = config.patchSize;
+    this.inChannels = config.inChannels;
+    this.cls_token = init.weight([1, 1, embedDim]);
+    this.pos_embed = config.absolutePosition ? init.weight([1, this.grid[0] * this.grid[1] + 1, embedDim]) : null;
+    this.mask_token = init.weight([1, 1, embedDim]);
+    this.patch_embed = new PatchEmbed(config.inChannels, embedDim, config.patchSize, init, { law: 'trunc_normal' });
+    this.rel_pos_bias = config.relativeBias === 'shared' ? new VitPositionBias(this.grid, config.heads, init) : null;
+    const rates = dropPathRates(config.dropPath, config.depth);
+    this.blocks = Array.from({ length: config.depth }, (_, i) => new VitBlock(config, this.grid, i, init, blockDrops(rates, i)));
+    this.norm = config.finalNorm ? new LayerNorm(embedDim, config.layerNormEps, init) : null;
+  }
+
+  forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
+    return this.patchMap(this.tokens(images, mask, ctx));
+  }
+
+  features(images: tf.Tensor, ctx: Context): tf.Tensor[] {
+    const maps: tf.Tensor[] = [];
+    const observe = (name: string, value: tf.Tensor): void => {
+      if (name.startsWith('blocks.')) maps.push(this.patchMap(value));
+      ctx.observe?.(name, value);
+    };
+    this.tokens(images, null, { ...ctx, observe });
+    return maps;
+  }
+
+  /** All tokens after the final norm, the class token first: [B, L + 1, C]. */
+  tokens(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
+    checkInputs(this, images, mask);
+    let x = this.embed(images, mask, ctx);
+    const bias = this.rel_pos_bias?.apply() ?? null;
+    if (bias) ctx.observe?.('rel_pos_bias', bias);
+    const recompute = this.config.checkpointing && ctx.training;
+    this.blocks.forEach((block, i) => {
+      x = recompute ? recomputed(block, x, bias, ctx) : tf.tidy(() => block.apply(x, bias, ctx));
+      ctx.observe?.(`blocks.${i}`, x);
+    });
+    if (!this.norm) return x;
+    const y = this.norm.apply(x);
+    ctx.observe?.('norm', y);
+    return y;
+  }
+
+  /** Patches, the mask token in place of hidden ones, the class token in front, positions: [B, L + 1, C]. */
+  private embed(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
+    const batch = images.shape[0] as number;
+    const length = this.grid[0] * this.grid[1];
+    let x = tf.reshape(this.patch_embed.apply(images), [batch, length, this.channels]);
+    ctx.observe?.('patch_embed', x);
+    if (mask) x = maskTokens(x, tf.reshape(this.mask_token.value, [this.channels]), tf.reshape(mask, [batch, length]));
+    const cls = tf.add(tf.fill([batch, 1, this.channels], 0), this.cls_token.value);
+    let tokens: tf.Tensor = tf.concat([cls, x], 1);
+    if (this.pos_embed) tokens = tf.add(tokens, this.pos_embed.value);
+    ctx.observe?.('tokens', tokens);
+    return tokens;
+  }
+
+  /** [B, L + 1, C] without the class token as a map [B, h, w, C]. */
+  private patchMap(tokens: tf.Tensor): tf.Tensor {
+    const batch = tokens.shape[0] as number;
+    const [h, w] = this.grid;
+    return tf.reshape(tf.slice(tokens, [0, 1, 0], [batch, h * w, this.channels]), [batch, h, w, this.channels]);
+  }
+}
+
+const base: VitConfig = {
+  imageSize: 224,
+  patchSize: 16,
+  inChannels: 3,
+  embedDim: 768,
+  depth: 12,
+  heads: 12,
+  mlpRatio: 4,
+  qkvBias: true,
+  layerScale: 0.1,
+  absolutePosition: false,
+  relativeBias: 'shared',
+  finalNorm: true,
+  dropPath: 0,
+  layerNormEps: 1e-6,
+  checkpointing: false,
+  seed: 0,
+};
+
+/** Sizes of the usual models, with the options of SimMIM's pre-training. */
+export const vitPresets: Readonly<Record<string, VitConfig>> = {
+  vit_small: { ...base, embedDim: 384, heads: 6 },
+  vit_base: base,
+  vit_large: { ...base, embedDim: 1024, depth: 24, heads: 16 },
+};

@@ -1,0 +1,25 @@
+import type * as tf from '@tensorflow/tfjs-core';
+
+/** What a forward pass needs besides its input. Passed down, never global. */
+export interface Context {
+  /** Switches drop path on. */
+  training: boolean;
+  /** Storage type that fused ops may choose for activations. */
+  precision: 'f32' | 'bf16';
+  /** int32 [4] = seed, step, micro-step, 0: the counter of every random draw on the device. */
+  clock: tf.Tensor;
+  /** Called with the name and value of each intermediate result: `patch_embed`, `tokens`, `layers.0.blocks.1`, ... */
+  observe?: (name: string, value: tf.Tensor) => void;
+}
+
+/** Philox sites of the model's random draws: two sites never share a stream. */
+export const rngSites = {
+  /** Masks of pre-training. */
+  mask: 0x4d41534b,
+  /** Parameter initialisation; parameter number i of an encoder uses `initial + i`, of a head `headInitial + i`. */
+  initial: 0x10000000,
+  headInitial: 0x18000000,
+  /** Drop path; residual branch number i of an encoder uses `dropPath + i`, of a head `headDropPath + i`. */
+  dropPath: 0x20000000,
+  headDropPath: 0x28000000,
+} as const;

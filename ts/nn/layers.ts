@@ -1,0 +1,143 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { dropPath } from '../ops/drop_path';
+import { layerNorm } from '../ops/layer_norm';
+import { linear } from '../ops/linear';
+import { patchEmbed } from '../ops/patch_embed';
+import type { Context } from './context';
+import type { Init } from './init';
+import type { Parameter } from './module';
+
+/** What `Linear.apply` may fuse behind the product. */
+export interface LinearEpilogue {
+  activation?: 'none' | 'gelu';
+  residual?: tf.Tensor | null;
+}
+
+/** y = x W^T + b for x [..., in]; weight [out, in], drawn with `init.weight`, bias zeros. */
+export class Linear {
+  readonly weight: Parameter;
+  readonly bias: Parameter | null;
+
+  /** `scale` multiplies the drawn weight (ViT's depth-dependent start). */
+  constructor(inputs: number, outputs: number, init: Init, options: { bias?: boolean; scale?: number } = {}) {
+    this.weight = init.weight([outputs, inputs], options.scale ?? 1);
+    this.bias = options.bias === false ? null : init.constant([outputs], 0);
+  }
+
+  /** [..., in] -> act(x W^T + b) + residual, [..., out]. */
+  apply(x: tf.Tensor, epilogue: LinearEpilogue = {}): tf.Tensor {
+    return linear(x, this.weight.value, this.bias?.value ?? null, epilogue);
+  }
+
+  /** The same with a bias [out] put together elsewhere (queries, keys and values). */
+  applyWithBias(x: tf.Tensor, bias: tf.Tensor | null): tf.Tensor {
+    return linear(x, this.weight.value, bias, {});
+  }
+}
+
+/** A convolution's weight [out, in, k, k] and bias with PyTorch's default start (or ViT's, through `init`). */
+export class Conv {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+
+  constructor(inputs: number, outputs: number, kernel: number, init: Init, law: 'fan_in' | 'trunc_normal' = 'fan_in') {
+    const shape = [outputs, inputs, kernel, kernel];
+    const fanIn = inputs * kernel * kernel;
+    this.weight = law === 'fan_in' ? init.fanIn(shape, fanIn) : init.weight(shape);
+    this.bias = law === 'fan_in' ? init.fanIn([outputs], fanIn) : init.constant([outputs], 0);
+  }
+
+  /** A 1x1 convolution of channels-last x: [B, h, w, in] -> [B, h, w, out]. */
+  pointwise(x: tf.Tensor, epilogue: LinearEpilogue = {}): tf.Tensor {
+    const [outputs = 0, inputs = 0] = this.weight.shape;
+    return linear(x, tf.reshape(this.weight.value, [outputs, inputs]), this.bias.value, epilogue);
+  }
+}
+
+/** Normalisation over the last axis. Start: weight `gamma` (SwinV2 blocks start at 0), bias 0. */
+export class LayerNorm {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+
+  constructor(
+    channels: number,
+    private readonly eps: number,
+    init: Init,
+    gamma = 1,
+  ) {
+    this.weight = init.constant([channels], gamma);
+    this.bias = init.constant([channels], 0);
+  }
+
+  /** [..., C] -> [..., C]. */
+  apply(x: tf.Tensor): tf.Tensor {
+    return layerNorm(x, this.weight.value, this.bias.value, this.eps);
+  }
+}
+
+/** fc2(gelu(fc1(x))) with exact erf GELU. */
+export class Mlp {
+  readonly fc1: Linear;
+  readonly fc2: Linear;
+
+  /** `scale` multiplies fc2's drawn weight. */
+  constructor(channels: number, hidden: number, init: Init, scale = 1) {
+    this.fc1 = new Linear(channels, hidden, init);
+    this.fc2 = new Linear(hidden, channels, init, { scale });
+  }
+
+  /** The activations in front of fc2: [..., C] -> [..., hidden]. */
+  hidden(x: tf.Tensor): tf.Tensor {
+    return this.fc1.apply(x, { activation: 'gelu' });
+  }
+}
+
+/** Non-overlapping patches through one linear map: images [B, Cin, H, W] -> [B, H/p, W/p, C], normalised if asked. */
+export class PatchEmbed {
+  readonly proj: Conv;
+  readonly norm: LayerNorm | null;
+
+  constructor(inChannels: number, channels: number, patchSize: number, init: Init, options: { normEps?: number | null; law?: 'fan_in' | 'trunc_normal' } = {}) {
+    this.proj = new Conv(inChannels, channels, patchSize, init, options.law ?? 'fan_in');
+    this.norm = options.normEps == null ? null : new LayerNorm(channels, options.normEps, init);
+  }
+
+  apply(images: tf.Tensor): tf.Tensor {
+    const x = patchEmbed(images, this.proj.weight.value, this.proj.bias.value);
+    return this.norm ? this.norm.apply(x) : x;
+  }
+}
+
+/**
+ * Stochastic depth (Huang et al. 2016) of one residual branch: while training, the branch of each sample
+ * is dropped with probability `rate` and else divided by 1 - rate.
+ */
+export class DropPath {
+  constructor(
+    readonly rate: number,
+    private readonly site: number,
+  ) {}
+
+  /** residual + drop(branch); `branch` ends in a linear map, into which the sum is fused when nothing is dropped. */
+  addLinear(residual: tf.Tensor, branch: (epilogue: LinearEpilogue) => tf.Tensor, ctx: Context): tf.Tensor {
+    return this.active(ctx) ? this.drop(branch({}), residual, ctx) : branch({ residual });
+  }
+
+  /** residual + drop(branch). */
+  add(residual: tf.Tensor, branch: tf.Tensor, ctx: Context): tf.Tensor {
+    return this.active(ctx) ? this.drop(branch, residual, ctx) : tf.add(residual, branch);
+  }
+
+  private active(ctx: Context): boolean {
+    return ctx.training && this.rate > 0;
+  }
+
+  private drop(branch: tf.Tensor, residual: tf.Tensor, ctx: Context): tf.Tensor {
+    return dropPath(branch, residual, { rate: this.rate, site: this.site, clock: ctx.clock, training: true });
+  }
+}
+
+/** Drop rates of `blocks` consecutive blocks: evenly spaced from 0 to `last` (the linear rule). */
+export function dropPathRates(last: number, blocks: number): number[] {
+  return Array.from({ length: blocks }, (_, i) => (blocks > 1 ? (last * i) / (blocks - 1) : 0));
+}
