@@ -4,6 +4,11 @@ import { type Mailbox, type NativeTensor, mailbox } from './mailbox';
 /** Names of the native kernels, in the order of native/kernels/kernels.def. */
 export const KERNEL_NAMES = [
   'fill',
+  'linear',
+  'linear_grad',
+  'patch_embed',
+  'patch_embed_grad',
+  'matmul',
 ] as const;
 
 export interface FillArgs {
@@ -18,5 +23,163 @@ export function fill(a: FillArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.value);
   m.call(0);
+  m.adopt(a.y, y);
+}
+
+export interface LinearArgs {
+  /** in, f32 or bf16 */
+  x: NativeTensor;
+  /** in, f32 or bf16 */
+  weight: NativeTensor;
+  /** optional_in, f32 */
+  bias?: NativeTensor | null;
+  /** optional_in, f32 or bf16 */
+  residual?: NativeTensor | null;
+  /** out, f32 or bf16 */
+  y: NativeTensor;
+  /** optional_out, f32 or bf16 */
+  pre?: NativeTensor | null;
+  /** integer */
+  activation: number;
+}
+
+export function linear(a: LinearArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.weight);
+  m.tensor(a.bias);
+  m.tensor(a.residual);
+  const y = m.tensor(a.y);
+  const pre = m.tensor(a.pre);
+  m.scalar(a.activation);
+  m.call(1);
+  m.adopt(a.y, y);
+  m.adopt(a.pre, pre);
+}
+
+export interface LinearGradArgs {
+  /** in, f32 or bf16 */
+  dy: NativeTensor;
+  /** optional_in, f32 or bf16 */
+  x?: NativeTensor | null;
+  /** optional_in, f32 or bf16 */
+  weight?: NativeTensor | null;
+  /** optional_in, f32 or bf16 */
+  pre?: NativeTensor | null;
+  /** optional_in, f32 or bf16 */
+  xPre?: NativeTensor | null;
+  /** optional_out, f32 or bf16 */
+  dx?: NativeTensor | null;
+  /** optional_out, f32 */
+  dweight?: NativeTensor | null;
+  /** optional_inout, f32 */
+  dweightSum?: NativeTensor | null;
+  /** optional_out, f32 */
+  dbias?: NativeTensor | null;
+  /** optional_inout, f32 */
+  dbiasSum?: NativeTensor | null;
+}
+
+export function linearGrad(a: LinearGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  m.tensor(a.x);
+  m.tensor(a.weight);
+  m.tensor(a.pre);
+  m.tensor(a.xPre);
+  const dx = m.tensor(a.dx);
+  const dweight = m.tensor(a.dweight);
+  m.tensor(a.dweightSum);
+  const dbias = m.tensor(a.dbias);
+  m.tensor(a.dbiasSum);
+  m.call(2);
+  m.adopt(a.dx, dx);
+  m.adopt(a.dweight, dweight);
+  m.adopt(a.dbias, dbias);
+}
+
+export interface PatchEmbedArgs {
+  /** in, f32 */
+  images: NativeTensor;
+  /** in, f32 or bf16 */
+  weight: NativeTensor;
+  /** optional_in, f32 */
+  bias?: NativeTensor | null;
+  /** out, f32 or bf16 */
+  y: NativeTensor;
+  /** integer */
+  patch: number;
+}
+
+export function patchEmbed(a: PatchEmbedArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.images);
+  m.tensor(a.weight);
+  m.tensor(a.bias);
+  const y = m.tensor(a.y);
+  m.scalar(a.patch);
+  m.call(3);
+  m.adopt(a.y, y);
+}
+
+export interface PatchEmbedGradArgs {
+  /** in, f32 or bf16 */
+  dy: NativeTensor;
+  /** in, f32 */
+  images: NativeTensor;
+  /** in, f32 or bf16 */
+  weight: NativeTensor;
+  /** optional_out, f32 */
+  dimages?: NativeTensor | null;
+  /** optional_out, f32 */
+  dweight?: NativeTensor | null;
+  /** optional_inout, f32 */
+  dweightSum?: NativeTensor | null;
+  /** optional_out, f32 */
+  dbias?: NativeTensor | null;
+  /** optional_inout, f32 */
+  dbiasSum?: NativeTensor | null;
+  /** integer */
+  patch: number;
+}
+
+export function patchEmbedGrad(a: PatchEmbedGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  m.tensor(a.images);
+  m.tensor(a.weight);
+  const dimages = m.tensor(a.dimages);
+  const dweight = m.tensor(a.dweight);
+  m.tensor(a.dweightSum);
+  const dbias = m.tensor(a.dbias);
+  m.tensor(a.dbiasSum);
+  m.scalar(a.patch);
+  m.call(4);
+  m.adopt(a.dimages, dimages);
+  m.adopt(a.dweight, dweight);
+  m.adopt(a.dbias, dbias);
+}
+
+export interface MatmulArgs {
+  /** in, f32 or i32 */
+  a: NativeTensor;
+  /** in, f32 or i32 */
+  b: NativeTensor;
+  /** out, f32 or i32 */
+  y: NativeTensor;
+  /** boolean */
+  transposeA: boolean;
+  /** boolean */
+  transposeB: boolean;
+}
+
+export function matmul(a: MatmulArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.a);
+  m.tensor(a.b);
+  const y = m.tensor(a.y);
+  m.scalar(a.transposeA);
+  m.scalar(a.transposeB);
+  m.call(5);
   m.adopt(a.y, y);
 }

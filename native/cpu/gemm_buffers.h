@@ -1,0 +1,13 @@
+// Scratch memory of the matrix products: one set per thread, kept for reuse. Not compiled per level,
+// because it needs the runtime library.
+#pragma once
+#include <cstddef>
+
+namespace simmim {
+
+enum class GemmBuffer : int { packed_a, packed_b, partial, slices };
+
+/// At least `floats` floats, 64-byte aligned, valid until this thread asks for the same buffer again.
+float* gemm_buffer(GemmBuffer which, size_t floats);
+
+}  // namespace simmim

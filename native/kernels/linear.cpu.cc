@@ -1,0 +1,110 @@
+#include "linear.h"
+
+#include "../cpu/column_sums.h"
+#include "../cpu/gelu.h"
+#include "../cpu/gemm.h"
+
+namespace simmim::SIMMIM_ISA {
+
+void run(const Linear& k) {
+  Gemm g;
+  g.m = k.x.shape.span(0, k.x.shape.rank - 1);
+  g.n = k.weight.dim(0);
+  g.k = k.weight.dim(1);
+  g.operands = k.x.dtype;
+  g.a = k.x.data, g.lda = g.k;
+  g.b = k.weight.data, g.ldb = g.k, g.transpose_b = true;
+  g.c = k.y.data, g.ldc = g.n, g.result = k.y.dtype;
+  g.bias = k.bias.f32();
+  g.gelu = k.activation == static_cast<int32_t>(Activation::gelu);
+  g.pre = {k.pre.data, k.pre.dtype};
+  g.residual = {k.residual.data, k.residual.dtype};
+  gemm(g);
+}
+
+template <class T>
+static SIMMIM_INLINE Vec load_some(const T* p, int n) {
+  if (n == kLanes) return load(p);
+  Vec v{};
+  for (int i = 0; i < n; i++) {
+    if constexpr (sizeof(T) == 2) v[i] = bf16_to_float(p[i]);
+    else v[i] = p[i];
+  }
+  return v;
+}
+template <class T>
+static SIMMIM_INLINE void store_some(T* p, Vec v, int n) {
+  if (n == kLanes) return store(p, v);
+  for (int i = 0; i < n; i++) {
+    if constexpr (sizeof(T) == 2) p[i] = float_to_bf16(v[i]);
+    else p[i] = v[i];
+  }
+}
+
+/// One pass over dy: dz = dy * GELU'(pre) when there is `pre`, and the sums of each chunk of rows.
+template <class T, class P>
+static void activation_and_bias_grad(const LinearGrad& k, const T* dy, const P* pre, T* dz, float* partials) {
+  const int64_t n = k.outputs();
+  parallel_ranges(k.rows(), LinearGrad::kChunk, [&](int64_t begin, int64_t end) {
+    for (int64_t j = 0; j < n; j += 4 * kLanes) {  // four registers of columns at a time keep the sums in registers
+      Vec sum[4] = {};
+      const int64_t width = n - j < 4 * kLanes ? n - j : 4 * kLanes;
+      for (int64_t i = begin; i < end; i++)
+        for (int v = 0; v * kLanes < width; v++) {
+          const int64_t at = i * n + j + v * kLanes;
+          const int lanes = static_cast<int>(width - v * kLanes < kLanes ? width - v * kLanes : kLanes);
+          Vec g = load_some(dy + at, lanes);
+          if (pre) {
+            g *= gelu_derivative(load_some(pre + at, lanes));
+            store_some(dz + at, g, lanes);
+          }
+          sum[v] += g;
+        }
+      if (partials)
+        for (int v = 0; v * kLanes < width; v++)
+          store_n(partials + begin / LinearGrad::kChunk * n + j + v * kLanes, sum[v], static_cast<int>(width - v * kLanes < kLanes ? width - v * kLanes : kLanes));
+    }
+  });
+}
+template <class T>
+static void activation_and_bias_grad(const LinearGrad& k, float* partials) {
+  T* dz = static_cast<T*>(k.workspace);
+  if (k.pre.dtype == DType::f32) activation_and_bias_grad(k, k.dy.as<T>(), k.pre.f32(), dz, partials);
+  else activation_and_bias_grad(k, k.dy.as<T>(), k.pre.bf16(), dz, partials);
+}
+
+void run(const LinearGrad& k) {
+  const int64_t rows = k.rows(), outputs = k.outputs();
+  float* const partials = k.wants_bias() ? reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.dz_bytes()) : nullptr;
+  if (k.pre.present() || k.wants_bias()) {
+    if (k.dy.dtype == DType::f32) activation_and_bias_grad<float>(k, partials);
+    else activation_and_bias_grad<uint16_t>(k, partials);
+  }
+  if (k.dbias.present()) combine_column_sums(partials, k.chunks(), outputs, k.dbias.f32(), false);
+  if (k.dbias_sum.present()) combine_column_sums(partials, k.chunks(), outputs, k.dbias_sum.f32(), true);
+
+  Gemm g;
+  g.operands = k.dy.dtype;
+  g.a = k.pre.present() ? k.workspace : k.dy.data;
+  g.lda = outputs;
+  if (k.dx.present()) {
+    g.m = rows, g.n = k.weight.dim(1), g.k = outputs;
+    g.b = k.weight.data, g.ldb = g.n;
+    g.c = k.dx.data, g.ldc = g.n, g.result = k.dx.dtype;
+    g.gelu_of = {k.x_pre.data, k.x_pre.dtype};
+    gemm(g);
+  }
+  g.m = outputs, g.k = rows;
+  g.transpose_a = true;
+  g.b = k.x.data;
+  g.result = DType::f32, g.gelu_of = {};
+  for (const Tensor* out : {&k.dweight, &k.dweight_sum}) {
+    if (!out->present()) continue;
+    g.n = k.x.dim(-1), g.ldb = g.n, g.ldc = g.n;
+    g.c = out->data;
+    g.accumulate = out == &k.dweight_sum;
+    gemm(g);
+  }
+}
+
+}  // namespace simmim::SIMMIM_ISA

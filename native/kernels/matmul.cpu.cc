@@ -1,0 +1,48 @@
+#include "matmul.h"
+
+#include "../cpu/gemm.h"
+#include "../cpu/thread_pool.h"
+
+namespace simmim::SIMMIM_ISA {
+
+/// Integers wrap around as in the language of the caller; unsigned arithmetic makes that defined.
+static void multiply_integers(const Matmul& k, const uint32_t* a, const uint32_t* b, uint32_t* y) {
+  const int64_t m = k.y.dim(1), n = k.y.dim(2), depth = k.depth();
+  const int64_t a_row = k.transpose_a ? 1 : depth, a_column = k.transpose_a ? m : 1;
+  const int64_t b_row = k.transpose_b ? 1 : n, b_column = k.transpose_b ? depth : 1;
+  parallel_ranges(m, 1 + 65536 / (1 + n * depth), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      uint32_t* row = y + i * n;
+      for (int64_t j = 0; j < n; j++) row[j] = 0;
+      for (int64_t p = 0; p < depth; p++) {
+        const uint32_t x = a[i * a_row + p * a_column];
+        for (int64_t j = 0; j < n; j++) row[j] += x * b[p * b_row + j * b_column];
+      }
+    }
+  });
+}
+
+static void multiply_one(const Matmul& k, int64_t batch) {
+  const int64_t m = k.y.dim(1), n = k.y.dim(2), depth = k.depth();
+  const int64_t a_at = k.a.dim(0) == 1 ? 0 : batch * m * depth, b_at = k.b.dim(0) == 1 ? 0 : batch * depth * n, y_at = batch * m * n;
+  if (k.a.dtype == DType::i32) return multiply_integers(k, k.a.as<uint32_t>() + a_at, k.b.as<uint32_t>() + b_at, k.y.as<uint32_t>() + y_at);
+  Gemm g;
+  g.m = m, g.n = n, g.k = depth;
+  g.a = k.a.f32() + a_at, g.lda = k.transpose_a ? m : depth, g.transpose_a = k.transpose_a;
+  g.b = k.b.f32() + b_at, g.ldb = k.transpose_b ? depth : n, g.transpose_b = k.transpose_b;
+  g.c = k.y.f32() + y_at, g.ldc = n;
+  gemm(g);
+}
+
+void run(const Matmul& k) {
+  const int64_t batch = k.y.dim(0), work = k.y.dim(1) * k.y.dim(2) * (k.depth() + 1);
+  if (work > 1 << 24 || batch == 1) {
+    for (int64_t i = 0; i < batch; i++) multiply_one(k, i);
+  } else {
+    parallel_ranges(batch, 1 + (1 << 18) / (1 + work), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) multiply_one(k, i);
+    });
+  }
+}
+
+}  // namespace simmim::SIMMIM_ISA
