@@ -3,6 +3,7 @@
 
 #include "../cpu/isa.h"
 #include "../cpu/thread_pool.h"
+#include "../kernels/registry.h"
 #include "environment.h"
 
 namespace simmim {
@@ -73,8 +74,10 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(environment);
   const char* trace = std::getenv("SIMMIM_TRACE");
   environment->trace = trace && *trace && *trace != '0';
+  program_kernel_function = &kernel_function;
   export_storage(env, exports);
   export_mailbox(env, exports);
+  export_program(env, exports);
   exports.Set("info", Napi::Function::New<Info>(env, "info"));
   exports.Set("setThreads", Napi::Function::New<SetThreads>(env, "setThreads"));
   exports.Set("setIsa", Napi::Function::New<SetIsa>(env, "setIsa"));

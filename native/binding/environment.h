@@ -3,20 +3,42 @@
 #pragma once
 #include <napi.h>
 
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "../core/program.h"
 #include "../core/storage.h"
 
 namespace simmim {
 
+class Player;  // replays programs on a thread of its own (program.cc)
+
+/// A program being recorded.
+struct Recording {
+  explicit Recording(Arena& arena) : program(std::make_unique<Program>(arena)) {}
+  std::unique_ptr<Program> program;
+  std::vector<Block*> touched;   // of the call under way
+  size_t uploaded = 0;           // bytes of constants so far
+};
+
 class Environment {
  public:
-  explicit Environment(Napi::Env env) : env(env) {}
+  explicit Environment(Napi::Env env);
+  ~Environment();
   static Environment& of(const Napi::Env& env) { return *env.GetInstanceData<Environment>(); }
 
   /// Tells V8 of native memory in steps of 16 MiB, so that its garbage collector feels undisposed tensors.
   void report_memory();
 
+  /// Waits for a replay under way: eager calls, reads and writes keep one sequential order with programs.
+  void join();
+  /// Throws Error{not_recordable} while a program is being recorded.
+  void refuse_while_recording(const char* what) const;
+
   Napi::Env env;
   Arena arena;
+  std::vector<std::unique_ptr<Arena>> program_arenas;  // before storages: destroyed after them
   StorageTable storages{arena};
   Napi::Reference<Napi::Int32Array> words;
   Napi::Reference<Napi::Float64Array> numbers;
@@ -24,6 +46,10 @@ class Environment {
   double* number_data = nullptr;
   int32_t word_count = 0, number_count = 0;
   Napi::FunctionReference error_class;
+  std::map<int32_t, std::unique_ptr<Program>> programs;
+  int32_t next_program = 1;
+  std::unique_ptr<Recording> recording;
+  std::unique_ptr<Player> player;
   bool trace = false;
   uint64_t calls = 0;
 
@@ -38,6 +64,7 @@ auto guarded(const Napi::CallbackInfo& info, const char* op, F&& body) -> declty
 
 void export_storage(Napi::Env env, Napi::Object exports);
 void export_mailbox(Napi::Env env, Napi::Object exports);
+void export_program(Napi::Env env, Napi::Object exports);
 
 }  // namespace simmim
 

@@ -29,17 +29,25 @@ void print_trace(const KernelInfo& kernel, const void* args, std::chrono::steady
 }
 
 void run_kernel(Environment& environment, int id, const KernelInfo& kernel) {
+  environment.join();
   alignas(64) char args[kMaxArguments];
+  Recording* recording = environment.recording.get();
+  if (recording) recording->touched.clear();
   Mail mail{environment.word_data, environment.number_data, environment.word_count, environment.number_count};
   PendingOutputs pending(environment.storages);
   kernel.decode(mail, environment.storages, pending, args);
   kernel.check(args);
-  Workspace workspace(environment.arena, kernel.workspace_bytes(args));
+  Workspace workspace(environment.storages.arena(), kernel.workspace_bytes(args));
   kernel.set_workspace(args, workspace.data());
   const auto start = environment.trace ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
   kernel_function(id)(args);
   if (environment.trace) print_trace(kernel, args, start);
   pending.commit();
+  if (recording) {
+    recording->program->append(id, kernel, args);
+    for (Block* block : recording->touched)
+      if (StorageTable::arena_of(block) != &recording->program->arena()) recording->program->keep(block);
+  }
 }
 
 Napi::Value Call(const Napi::CallbackInfo& info) {

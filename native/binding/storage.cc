@@ -23,6 +23,8 @@ Handle handle_argument(const Napi::Value& value) {
   return value.As<Napi::Number>().Int32Value();
 }
 
+constexpr size_t kMaxConstant = 4096;
+
 struct Bytes {
   char* data;
   size_t size;
@@ -57,6 +59,14 @@ Napi::Value Upload(const Napi::CallbackInfo& info) {
     const Bytes source = bytes_argument(info[1], "values");
     const size_t wanted = static_cast<size_t>(integer_argument(info[2], "count")) * size_of(dtype);
     const Handle handle = e.storages.allocate(dtype, wanted);
+    if (e.recording) {  // a constant of the program
+      e.recording->program->keep(e.storages.get(handle).block);
+      e.recording->uploaded += wanted;
+      if (wanted > kMaxConstant) {
+        e.storages.release(handle);
+        fail_as("not_recordable", "%zu bytes of host values would be frozen into the program (at most %zu): pass them as an input", wanted, kMaxConstant);
+      }
+    }
     char* data = e.storages.get(handle).data;
     const size_t given = source.size < wanted ? source.size : wanted;
     copy_bytes(data, source.data, given);
@@ -73,6 +83,8 @@ Napi::Value Upload(const Napi::CallbackInfo& info) {
 Napi::Value WriteInto(const Napi::CallbackInfo& info) {
   return guarded(info, "writeInto", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
+    e.refuse_while_recording("writing host values into a tensor");
+    e.join();
     const auto& slot = e.storages.get(handle_argument(info[0]));
     const Bytes source = bytes_argument(info[1], "values");
     const size_t offset = static_cast<size_t>(integer_argument(info[2], "byteOffset"));
@@ -86,6 +98,8 @@ Napi::Value WriteInto(const Napi::CallbackInfo& info) {
 Napi::Value ReadInto(const Napi::CallbackInfo& info) {
   return guarded(info, "readInto", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
+    e.refuse_while_recording("reading a tensor");
+    e.join();
     const auto& slot = e.storages.get(handle_argument(info[0]));
     const Bytes target = bytes_argument(info[1], "target");
     if (slot.dtype == DType::bf16 && info[1].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array) {
@@ -119,7 +133,13 @@ Napi::Value Release(const Napi::CallbackInfo& info) {
 
 Napi::Value Stats(const Napi::CallbackInfo& info) {
   Environment& e = Environment::of(info.Env());
-  const ArenaStats& s = e.arena.stats();
+  ArenaStats s = e.arena.stats();
+  for (const auto& arena : e.program_arenas) {  // a program holds its whole arena, in use or not
+    const size_t held = arena->stats().live + arena->stats().cached;
+    s.live += held;
+    s.peak += held;
+    s.system_allocations += arena->stats().system_allocations;
+  }
   auto out = Napi::Object::New(info.Env());
   out.Set("live", static_cast<double>(s.live));
   out.Set("cached", static_cast<double>(s.cached));

@@ -43,6 +43,7 @@ Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Sto
     if (!(accepted & 1u << head[1])) fail_as("unsupported", "%s has dtype %s, this kernel supports %s", name, name_of(tensor.dtype), dtype_list(accepted).c_str());
     const Handle made = storages.allocate(tensor.dtype, tensor.bytes());
     pending.add(made, head);
+    storages.touch(made);
     tensor.data = storages.get(made).data;
     return tensor;
   }
@@ -51,6 +52,7 @@ Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Sto
   if (!(accepted & 1u << static_cast<int>(slot.dtype))) fail_as("unsupported", "%s has dtype %s, this kernel supports %s", name, name_of(slot.dtype), dtype_list(accepted).c_str());
   if (tensor.bytes() > slot.bytes) fail("%s of %zu bytes does not fit its storage of %zu bytes", name, tensor.bytes(), slot.bytes);
   tensor.data = slot.data;
+  storages.touch(handle);
   return tensor;
 }
 

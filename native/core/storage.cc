@@ -5,10 +5,19 @@
 namespace simmim {
 
 struct Block {
+  Arena* arena;
   void* data;
   size_t bytes;
   uint32_t references;
 };
+
+void StorageTable::retain(Block* block) { block->references++; }
+void StorageTable::drop(Block* block) {
+  if (--block->references > 0) return;
+  block->arena->release(block->data, block->bytes);
+  delete block;
+}
+Arena* StorageTable::arena_of(const Block* block) { return block->arena; }
 
 namespace {
 constexpr uint32_t kSlotBits = 22;
@@ -19,10 +28,7 @@ constexpr size_t kReuseAfter = 1024;  // freed slots rest this long before reuse
 
 StorageTable::~StorageTable() {
   for (Slot& slot : slots_)
-    if (slot.block && --slot.block->references == 0) {
-      arena_.release(slot.block->data, slot.block->bytes);
-      delete slot.block;
-    }
+    if (slot.block) drop(slot.block);
 }
 
 Handle StorageTable::add(Block* block, char* data, size_t bytes, DType dtype) {
@@ -45,8 +51,8 @@ Handle StorageTable::add(Block* block, char* data, size_t bytes, DType dtype) {
 }
 
 Handle StorageTable::allocate(DType dtype, size_t bytes) {
-  void* data = arena_.allocate(bytes);
-  return add(new Block{data, bytes, 1}, static_cast<char*>(data), bytes, dtype);
+  void* data = arena_->allocate(bytes);
+  return add(new Block{arena_, data, bytes, 1}, static_cast<char*>(data), bytes, dtype);
 }
 
 Handle StorageTable::view(Handle parent, size_t offset, size_t bytes, DType dtype) {
@@ -72,10 +78,7 @@ bool StorageTable::release(Handle handle) {
   if (handle <= 0 || index == 0 || index >= slots_.size()) return false;
   Slot& slot = slots_[index];
   if (!slot.block || slot.generation != static_cast<uint32_t>(handle) >> kSlotBits) return false;
-  if (--slot.block->references == 0) {
-    arena_.release(slot.block->data, slot.block->bytes);
-    delete slot.block;
-  }
+  drop(slot.block);
   slot.block = nullptr;
   slot.generation = slot.generation + 1 < kGenerations ? slot.generation + 1 : 1;
   free_.push_back(index);

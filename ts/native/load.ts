@@ -47,6 +47,13 @@ export interface Addon {
   call(kernel: number): void;
   setMailbox(words: Int32Array, numbers: Float64Array, errorClass: typeof SimmimError): void;
   schema(): string;
+  beginRecording(): void;
+  endRecording(outputs: Int32Array): number;
+  abortRecording(): void;
+  replay(program: number): Promise<void>;
+  replaySync(program: number): void;
+  disposeProgram(program: number): void;
+  describeProgram(program: number): string;
   info(): NativeInfo;
   setThreads(threads: number): void;
   setIsa(level: IsaLevel): void;

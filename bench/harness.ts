@@ -1,0 +1,102 @@
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+
+/** One answer of a bench server; `error` instead of figures when the rival cannot do it. */
+export interface Answer {
+  seconds?: number[];
+  value?: number | null;
+  peakBytes?: number;
+  error?: string;
+  [extra: string]: unknown;
+}
+
+/** A contestant: a long-lived process of its own that answers JSON lines. */
+export class Server {
+  private readonly child: ChildProcessWithoutNullStreams;
+  private readonly answers: ((answer: Answer) => void)[] = [];
+  private complaint = '';
+
+  constructor(readonly name: string, command: string, args: string[], env: NodeJS.ProcessEnv = {}) {
+    this.child = spawn(command, args, { env: { ...process.env, ...env } });
+    createInterface({ input: this.child.stdout }).on('line', (line) => {
+      if (line.startsWith('{')) this.answers.shift()?.(JSON.parse(line) as Answer);
+    });
+    this.child.stderr.on('data', (chunk: Buffer) => (this.complaint = (this.complaint + chunk.toString()).slice(-2000)));
+    const gone = (why: string): void => {
+      for (const answer of this.answers.splice(0)) answer({ error: `${why} ${this.complaint}` });
+    };
+    this.child.on('error', (error) => gone(error.message));
+    this.child.on('exit', (code) => gone(`${name} ended with ${code}`));
+  }
+
+  ask(request: object): Promise<Answer> {
+    return new Promise((resolve) => {
+      if (this.child.exitCode !== null) return resolve({ error: `${this.name} has ended: ${this.complaint}` });
+      this.answers.push(resolve);
+      this.child.stdin.write(`${JSON.stringify(request)}\n`);
+    });
+  }
+
+  close(): void {
+    this.child.kill();
+  }
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? (sorted[middle] as number) : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+}
+
+export function geometricMean(values: readonly number[]): number {
+  return Math.exp(values.reduce((sum, v) => sum + Math.log(v), 0) / values.length);
+}
+
+/** Figures of one contestant in one case. */
+export interface Result {
+  name: string;
+  median: number;
+  fastest: number;
+  samples: number;
+  peakBytes?: number;
+  value?: number | null;
+  error?: string;
+}
+
+/**
+ * Rounds in which every contestant runs in turn, so that a busy machine disturbs all alike. Each has been set
+ * up and has run once before (that first run is not counted). Returns medians per contestant, in order.
+ */
+export async function interleave(servers: readonly Server[], setup: (server: Server) => object, rounds: number, repeats = 1): Promise<Result[]> {
+  const errors = new Map<Server, string>();
+  const values = new Map<Server, number | null | undefined>();
+  for (const server of servers) {
+    const ready = await server.ask(setup(server));
+    const warm = ready.error ? ready : await server.ask({ cmd: 'run', repeats: 1 });
+    if (warm.error) errors.set(server, warm.error);
+    values.set(server, warm.value);
+  }
+  const seconds = new Map<Server, number[]>(servers.map((s) => [s, []]));
+  const peaks = new Map<Server, number>();
+  for (let round = 0; round < rounds; round++)
+    for (const server of servers) {
+      if (errors.has(server)) continue;
+      const answer = await server.ask({ cmd: 'run', repeats });
+      if (answer.error) errors.set(server, answer.error);
+      seconds.get(server)?.push(...(answer.seconds ?? []));
+      if (answer.peakBytes) peaks.set(server, answer.peakBytes);
+    }
+  return servers.map((server) => {
+    const samples = seconds.get(server) ?? [];
+    const none = samples.length === 0;
+    return { name: server.name, median: none ? NaN : median(samples), fastest: none ? NaN : Math.min(...samples), samples: samples.length, peakBytes: peaks.get(server), value: values.get(server), error: errors.get(server) };
+  });
+}
+
+/** A Markdown table; the first row is the head. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
+  const line = (row: readonly string[]): string => `| ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(' | ')} |`;
+  const [head, ...body] = rows;
+  return [line(head ?? []), `| ${widths.map((w) => '-'.repeat(w)).join(' | ')} |`, ...body.map(line)].join('\n');
+}

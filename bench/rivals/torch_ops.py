@@ -1,0 +1,146 @@
+"""Single ops as PyTorch users write them, for bench/ops. make(name, case, precision, backward) -> callable."""
+
+import torch
+import torch.nn.functional as F
+
+
+def tensor(shape, precision, grad=False):
+    t = torch.randn(*shape)
+    if precision == "bf16":
+        t = t.bfloat16()
+    return t.requires_grad_(grad)
+
+
+def forward_backward(forward, inputs, backward):
+    if not backward:
+        def run():
+            with torch.no_grad():
+                forward()
+        return run
+    dy = torch.randn_like(forward())
+
+    def run_both():
+        for t in inputs:
+            t.grad = None
+        forward().backward(dy)
+    return run_both
+
+
+def linear(case, precision, backward):
+    x, w, b = tensor([case["rows"], case["in"]], precision, True), tensor([case["out"], case["in"]], precision, True), tensor([case["out"]], precision, True)
+    gelu = case.get("activation") == "gelu"
+    return forward_backward(lambda: F.gelu(F.linear(x, w, b)) if gelu else F.linear(x, w, b), [x, w, b], backward)
+
+
+def layer_norm(case, precision, backward):
+    x, g, b = tensor([case["rows"], case["channels"]], precision, True), tensor([case["channels"]], precision, True), tensor([case["channels"]], precision, True)
+    return forward_backward(lambda: F.layer_norm(x, [case["channels"]], g, b, 1e-5), [x, g, b], backward)
+
+
+def gelu(case, precision, backward):
+    x = tensor(case["shape"], precision, True)
+    return forward_backward(lambda: F.gelu(x), [x], backward)
+
+
+def window_attention(case, precision, backward):
+    """Roll, partition, attention with bias and mask, reverse, roll: as the official Swin block does it."""
+    B, H, W, C, heads, w, shift = (case[k] for k in ("batch", "height", "width", "channels", "heads", "window", "shift"))
+    d = C // heads
+    qkv = tensor([B, H, W, 3 * C], precision, True)
+    table = tensor([(2 * w - 1) ** 2, heads], "f32", True)
+    coords = torch.stack(torch.meshgrid(torch.arange(w), torch.arange(w), indexing="ij")).flatten(1)
+    relative = (coords[:, :, None] - coords[:, None, :]).permute(1, 2, 0) + (w - 1)
+    index = relative[:, :, 0] * (2 * w - 1) + relative[:, :, 1]
+    mask = None
+    if shift:
+        region = torch.zeros(1, H, W, 1)
+        count = 0
+        for rows in (slice(0, -w), slice(-w, -shift), slice(-shift, None)):
+            for cols in (slice(0, -w), slice(-w, -shift), slice(-shift, None)):
+                region[:, rows, cols, :] = count
+                count += 1
+        windows = region.view(1, H // w, w, W // w, w, 1).permute(0, 1, 3, 2, 4, 5).reshape(-1, w * w)
+        difference = windows[:, None, :] - windows[:, :, None]
+        mask = torch.where(difference != 0, -100.0, 0.0)
+
+    def forward():
+        x = torch.roll(qkv, (-shift, -shift), (1, 2)) if shift else qkv
+        x = x.view(B, H // w, w, W // w, w, 3 * C).permute(0, 1, 3, 2, 4, 5).reshape(-1, w * w, 3, heads, d).permute(2, 0, 3, 1, 4)
+        q, k, v = x[0] * d**-0.5, x[1], x[2]
+        scores = q @ k.transpose(-2, -1)
+        bias = table[index.view(-1)].view(w * w, w * w, heads).permute(2, 0, 1)
+        scores = scores + bias.unsqueeze(0)
+        if mask is not None:
+            n = mask.shape[0]
+            scores = (scores.view(-1, n, heads, w * w, w * w) + mask[None, :, None]).view(-1, heads, w * w, w * w)
+        out = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(-1, w, w, C)
+        out = out.view(B, H // w, W // w, w, w, C).permute(0, 1, 3, 2, 4, 5).reshape(B, H, W, C)
+        return torch.roll(out, (shift, shift), (1, 2)) if shift else out
+
+    return forward_backward(forward, [qkv, table], backward)
+
+
+def attention(case, precision, backward):
+    B, L, C, heads = (case[k] for k in ("batch", "tokens", "channels", "heads"))
+    d = C // heads
+    qkv, bias = tensor([B, L, 3 * C], precision, True), tensor([heads, L, L], "f32", True)
+
+    def forward():
+        q, k, v = qkv.reshape(B, L, 3, heads, d).permute(2, 0, 3, 1, 4)
+        scores = (q * d**-0.5) @ k.transpose(-2, -1) + bias
+        return (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(B, L, C)
+
+    return forward_backward(forward, [qkv, bias], backward)
+
+
+def masked_loss(case, precision, backward):
+    B, h, r, cells = (case[k] for k in ("batch", "height", "stride", "cells"))
+    pred = tensor([B, 3 * r * r, h, h], precision, True)
+    target = torch.randn(B, 3, h * r, h * r)
+    mask = (torch.rand(B, cells, cells) < 0.6).float().repeat_interleave(h * r // cells, 1).repeat_interleave(h * r // cells, 2).unsqueeze(1)
+
+    def forward():
+        loss = F.l1_loss(target, F.pixel_shuffle(pred, r), reduction="none")
+        return (loss * mask).sum() / (mask.sum() + 1e-5) / 3
+
+    return forward_backward(forward, [pred], backward)
+
+
+def patch_embed(case, precision, backward):
+    B, size, p, C = (case[k] for k in ("batch", "size", "patch", "channels"))
+    images, w, b = tensor([B, 3, size, size], precision), tensor([C, 3, p, p], precision, True), tensor([C], precision, True)
+    return forward_backward(lambda: F.conv2d(images, w, b, stride=p).flatten(2).transpose(1, 2), [w, b], backward)
+
+
+def adamw(case, precision, backward):
+    w = torch.randn(case["elements"]).requires_grad_(True)
+    w.grad = torch.randn(case["elements"])
+    optimizer = torch.optim.AdamW([w], lr=1e-4, weight_decay=0.05, fused=True)
+
+    def run():
+        torch.nn.utils.clip_grad_norm_([w], 5.0)
+        optimizer.step()
+    return run
+
+
+def grad_norm(case, precision, backward):
+    g = torch.randn(case["elements"])
+    return lambda: float(g.norm())
+
+
+def matmul(case, precision, backward):
+    a, b = tensor([case["m"], case["k"]], precision), tensor([case["k"], case["n"]], precision)
+    if case.get("ta"):
+        a = tensor([case["k"], case["m"]], precision).t()
+    if case.get("tb"):
+        b = tensor([case["n"], case["k"]], precision).t()
+    return lambda: (a @ b) is None
+
+
+OPS = dict(linear=linear, layer_norm=layer_norm, gelu=gelu, window_attention=window_attention, attention=attention, masked_loss=masked_loss, patch_embed=patch_embed, adamw=adamw, grad_norm=grad_norm, matmul=matmul)
+
+
+def make(name, case, precision, backward):
+    if name not in OPS:
+        raise RuntimeError(f"no PyTorch form of {name}")
+    return OPS[name](case, precision, backward)
