@@ -111,21 +111,28 @@ function checkNoOverlap(entries: Map<string, Entry>, file: string): void {
 
 /** The bytes of a safetensors file in pieces, ready to be written one after the other (header first). */
 export function encodeSafetensors(tensors: Iterable<[string, RawTensor]>, metadata: Record<string, string> = {}): Uint8Array[] {
-  const header: [string, unknown][] = [];
-  if (Object.keys(metadata).length > 0) header.push(['__metadata__', metadata]);
-  const pieces: Uint8Array[] = [];
-  let offset = 0;
-  for (const [name, tensor] of tensors) {
+  const entries = [...tensors];
+  for (const [name, tensor] of entries) {
     const expected = elementCount(tensor.shape) * DTYPE_BYTES[tensor.dtype];
     if (tensor.data.byteLength !== expected) throw new SimmimError('invalid_argument', OP, `tensor '${name}' holds ${tensor.data.byteLength} bytes, shape [${tensor.shape}] of ${tensor.dtype} needs ${expected}`);
-    header.push([name, { dtype: tensor.dtype, shape: tensor.shape, data_offsets: [offset, offset + expected] }]);
-    offset += expected;
-    pieces.push(tensor.data);
+  }
+  return [encodeSafetensorsHeader(entries, metadata), ...entries.map(([, tensor]) => tensor.data)];
+}
+
+/** What precedes the data of a file, for writing tensors one by one: their bytes follow in this order without gaps. */
+export function encodeSafetensorsHeader(tensors: Iterable<[string, Pick<RawTensor, 'dtype' | 'shape'>]>, metadata: Record<string, string> = {}): Uint8Array {
+  const header: [string, unknown][] = [];
+  if (Object.keys(metadata).length > 0) header.push(['__metadata__', metadata]);
+  let offset = 0;
+  for (const [name, { dtype, shape }] of tensors) {
+    const end = offset + elementCount(shape) * DTYPE_BYTES[dtype];
+    header.push([name, { dtype, shape, data_offsets: [offset, end] }]);
+    offset = end;
   }
   let text = JSON.stringify(Object.fromEntries(header));
   text += ' '.repeat((8 - (Buffer.byteLength(text) % 8)) % 8); // tensors start at a multiple of 8
   const json = Buffer.from(text, 'utf8');
   const prefix = Buffer.alloc(8);
   prefix.writeBigUInt64LE(BigInt(json.length), 0);
-  return [prefix, json, ...pieces];
+  return Buffer.concat([prefix, json]);
 }

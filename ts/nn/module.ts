@@ -11,6 +11,7 @@ export class Parameter {
   /** A frozen parameter gets no gradient and no update. */
   frozen = false;
   private variable: tf.Variable | null = null;
+  private write: ((values: Float32Array) => void) | null = null;
 
   /** `initial` gives the starting values (a pure function: calling it late or twice changes nothing). */
   constructor(
@@ -43,16 +44,31 @@ export class Parameter {
     if (values.length !== this.size) {
       throw new SimmimError('invalid_argument', 'parameter', `${this.name || 'parameter'} got ${values.length} values, expected ${this.size} for shape [${this.shape.join(', ')}]`);
     }
+    if (this.write) {
+      this.write(values);
+      return;
+    }
     const tensor = tf.tensor(values, [...this.shape], 'float32');
     if (this.variable) this.variable.assign(tensor);
     else this.variable = tf.variable(tensor, true);
     tensor.dispose();
   }
 
+  /**
+   * Puts another variable in this one's place, such as a view of a flat buffer, whose values `write` replaces
+   * (`assign` would detach the view). The old variable is freed.
+   */
+  bind(variable: tf.Variable, write: (values: Float32Array) => void): void {
+    this.variable?.dispose();
+    this.variable = variable;
+    this.write = write;
+  }
+
   /** Frees the variable; the next use starts from the initial values again. */
   dispose(): void {
     this.variable?.dispose();
     this.variable = null;
+    this.write = null;
   }
 }
 

@@ -1,0 +1,256 @@
+import * as tf from '@tensorflow/tfjs-core';
+import type { NativeBackend } from '../backend/backend';
+import { SimmimError } from '../errors';
+import type { Parameter } from '../nn/module';
+import { accumulate, adamw, gradNorm, type AdamwSegments } from '../ops';
+import { onOwnBackend } from '../ops/fused_op';
+import type { ParamGroup } from './param_groups';
+
+/** What the optimizer keeps of each parameter. */
+export type BufferKind = 'weights' | 'm' | 'v';
+
+interface Slot {
+  name: string;
+  parameter: Parameter;
+  /** First element in the flat buffers. */
+  offset: number;
+  size: number;
+}
+
+/**
+ * Parameters, gradients and AdamW's moments as one buffer each, parameters of a group side by side. An
+ * update is then three calls for any number of parameters: norm, clip and AdamW.
+ *
+ * On our backends the model's variables are views of the weights and the kernels write in place; on other
+ * tfjs backends the same values are assigned to them after each update.
+ */
+export abstract class FlatBuffers {
+  protected readonly slots: Slot[] = [];
+  protected readonly buffers: Record<BufferKind, tf.Variable>;
+  private readonly segments: AdamwSegments;
+  /** Number of elements. */
+  readonly size: number;
+
+  /** `groups` must name every parameter that is not frozen exactly once. Throws `invalid_argument` otherwise. */
+  protected constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number) {
+    const ends: number[] = [];
+    let offset = 0;
+    for (const group of groups) {
+      for (const name of group.params) {
+        const parameter = parameters.get(name);
+        if (!parameter) throw new SimmimError('invalid_argument', 'flat_buffers', `group '${group.name}' names '${name}', which the model does not have`);
+        const { size } = parameter;
+        this.slots.push({ name, parameter, offset, size });
+        offset += size;
+      }
+      ends.push(offset);
+    }
+    this.size = offset;
+    this.checkComplete(parameters);
+    this.segments = {
+      ends: tf.keep(tf.tensor1d(ends, 'int32')),
+      lrScale: tf.keep(tf.tensor1d(groups.map((g) => g.lrScale))),
+      decayScale: tf.keep(tf.tensor1d(groups.map((g) => (weightDecay > 0 ? g.weightDecay / weightDecay : 0)))),
+    };
+    const zeros = (): tf.Variable => tf.tidy(() => tf.variable(tf.fill([offset], 0), false));
+    this.buffers = { weights: zeros(), m: zeros(), v: zeros() };
+  }
+
+  private checkComplete(parameters: ReadonlyMap<string, Parameter>): void {
+    const seen = new Set(this.slots.map((slot) => slot.name));
+    if (seen.size !== this.slots.length) throw new SimmimError('invalid_argument', 'flat_buffers', 'a parameter is in two groups');
+    const missing = [...parameters].find(([name, p]) => !p.frozen && !seen.has(name));
+    if (missing) throw new SimmimError('invalid_argument', 'flat_buffers', `parameter '${missing[0]}' is in no group`);
+  }
+
+  /** Names in the order of the buffers, which is also the order of `variables` and of gradient indices. */
+  get names(): string[] {
+    return this.slots.map((slot) => slot.name);
+  }
+  get variables(): tf.Variable[] {
+    return this.slots.map((slot) => slot.parameter.value);
+  }
+  shapeOf(index: number): readonly number[] {
+    return this.slot(index).parameter.shape;
+  }
+
+  /** Adds a gradient of parameter `index`; the caller keeps it. */
+  abstract accumulate(index: number, gradient: tf.Tensor): void;
+  /** Forgets the gradients summed so far. */
+  abstract zeroGradients(): void;
+  /** All gradients, [n]; owned by this object. Zeros where none was accumulated. */
+  protected abstract gradients(): tf.Tensor;
+  /** Replaces all gradients by a tensor [n], which this object then owns. */
+  protected abstract replaceGradients(flat: tf.Tensor): void;
+  /** The weights have changed. */
+  protected abstract publish(): void;
+
+  /** L2 norm of all gradients, on the device; the caller disposes it. */
+  gradientNorm(): tf.Scalar {
+    return gradNorm(this.gradients());
+  }
+
+  /** Multiplies the gradients by min(1, clip / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_. */
+  clipGradients(norm: tf.Scalar, clip: number): void {
+    this.replaceGradients(tf.tidy(() => tf.mul(this.gradients(), tf.minimum(1, tf.div(clip, tf.add(norm, 1e-6))))));
+  }
+
+  /** One AdamW update from the gradients (see `adamw`); they stay as they are. */
+  update(norm: tf.Scalar, hyper: tf.Tensor): void {
+    adamw(this.buffers, this.gradients(), norm, this.segments, hyper);
+    this.publish();
+  }
+
+  /** Norm of each parameter's gradient, by name: for finding out where a run went wrong. */
+  gradientNorms(): Record<string, number> {
+    const flat = this.gradients().dataSync();
+    return Object.fromEntries(this.slots.map(({ name, offset, size }) => {
+      let sum = 0;
+      for (let i = offset; i < offset + size; i++) sum += (flat[i] as number) ** 2;
+      return [name, Math.sqrt(sum)];
+    }));
+  }
+
+  /** A copy of one parameter's part of a buffer. */
+  read(kind: BufferKind, index: number): Float32Array {
+    const { offset, size } = this.slot(index);
+    return tf.tidy(() => (tf.slice(this.buffers[kind], [offset], [size]).dataSync() as Float32Array).slice());
+  }
+
+  /** Restores whole buffers: `values(i)` gives those of parameter i. */
+  write(kind: BufferKind, values: (index: number) => Float32Array): void {
+    this.writeBuffer(kind, values);
+    if (kind === 'weights') this.publish();
+  }
+
+  protected abstract writeBuffer(kind: BufferKind, values: (index: number) => Float32Array): void;
+
+  /** The values of parameter `index`, checked for length. */
+  protected checked(index: number, values: Float32Array): Float32Array {
+    const { name, size } = this.slot(index);
+    if (values.length !== size) throw new SimmimError('invalid_argument', 'flat_buffers', `'${name}' got ${values.length} values, expected ${size}`);
+    return values;
+  }
+
+  protected slot(index: number): Slot {
+    const slot = this.slots[index];
+    if (!slot) throw new SimmimError('invalid_argument', 'flat_buffers', `parameter index is ${index}, expected 0 to ${this.slots.length - 1}`);
+    return slot;
+  }
+
+  /** Frees everything but the model's own variables. */
+  dispose(): void {
+    this.zeroGradients();
+    tf.dispose([this.segments.ends, this.segments.lrScale, this.segments.decayScale, ...Object.values(this.buffers)]);
+  }
+}
+
+/** On our backends: variables are views of the weights, gradients one buffer, all kernels in place. */
+class NativeFlatBuffers extends FlatBuffers {
+  private flat: tf.Variable | null = null;
+  private readonly backend = tf.backend() as NativeBackend;
+
+  constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number) {
+    super(parameters, groups, weightDecay);
+    for (const { parameter, offset } of this.slots) {
+      const { weights } = this.buffers;
+      this.backend.writeInto(weights, parameter.value.dataSync() as Float32Array, offset);
+      const view = tf.engine().makeTensorFromTensorInfo(this.backend.view(weights, offset, parameter.shape));
+      const variable = tf.variable(view, true);
+      view.dispose();
+      parameter.bind(variable, (values) => this.backend.writeInto(variable, values));
+    }
+  }
+
+  private get flatGradients(): tf.Variable {
+    return (this.flat ??= tf.tidy(() => tf.variable(tf.fill([this.size], 0), false)));
+  }
+  override accumulate(index: number, gradient: tf.Tensor): void {
+    accumulate(this.flatGradients, gradient, this.slot(index).offset);
+  }
+  override zeroGradients(): void {
+    this.flat?.dispose();
+    this.flat = null;
+  }
+  protected override gradients(): tf.Tensor {
+    return this.flatGradients;
+  }
+  protected override replaceGradients(flat: tf.Tensor): void {
+    this.flatGradients.assign(flat);
+    flat.dispose();
+  }
+  protected override publish(): void {
+    // Kernels that run on the host keep a copy of what they read: after an update those are void.
+    for (const { parameter } of this.slots) this.backend.refInPlace(parameter.value);
+  }
+  protected override writeBuffer(kind: BufferKind, values: (index: number) => Float32Array): void {
+    this.slots.forEach(({ offset }, i) => this.backend.writeInto(this.buffers[kind], this.checked(i, values(i)), offset));
+  }
+}
+
+/** On any other tfjs backend: the same arithmetic, with values copied to and fro. */
+class ComposedFlatBuffers extends FlatBuffers {
+  private readonly parts: (tf.Tensor | null)[];
+  private flat: tf.Tensor | null = null;
+
+  constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number) {
+    super(parameters, groups, weightDecay);
+    this.parts = this.slots.map(() => null);
+    this.write('weights', (i) => this.slot(i).parameter.value.dataSync() as Float32Array);
+  }
+
+  override accumulate(index: number, gradient: tf.Tensor): void {
+    this.unpack();
+    const before = this.parts[index] ?? null;
+    this.parts[index] = tf.keep(before ? tf.add(before, gradient) : tf.clone(gradient));
+    before?.dispose();
+  }
+  private sliceOf(flat: tf.Tensor, index: number): tf.Tensor {
+    const { offset, size, parameter } = this.slot(index);
+    return tf.tidy(() => tf.reshape(tf.slice(flat, [offset], [size]), [...parameter.shape]));
+  }
+  private unpack(): void {
+    const { flat } = this;
+    if (!flat) return;
+    this.slots.forEach((_, i) => (this.parts[i] = tf.keep(this.sliceOf(flat, i))));
+    flat.dispose();
+    this.flat = null;
+  }
+  override zeroGradients(): void {
+    tf.dispose(this.parts.filter((part) => part !== null));
+    this.parts.fill(null);
+    this.flat?.dispose();
+    this.flat = null;
+  }
+  protected override gradients(): tf.Tensor {
+    if (this.flat) return this.flat;
+    const flat = tf.tidy(() => tf.concat(this.slots.map(({ size }, i) => {
+      const part = this.parts[i];
+      return part ? tf.reshape(part, [size]) : tf.zeros([size]);
+    })));
+    tf.dispose(this.parts.filter((part) => part !== null));
+    this.parts.fill(null);
+    return (this.flat = tf.keep(flat));
+  }
+  protected override replaceGradients(flat: tf.Tensor): void {
+    this.flat?.dispose();
+    this.flat = tf.keep(flat);
+  }
+  protected override publish(): void {
+    this.slots.forEach(({ parameter }, i) => {
+      const values = this.sliceOf(this.buffers.weights, i);
+      parameter.value.assign(values);
+      values.dispose();
+    });
+  }
+  protected override writeBuffer(kind: BufferKind, values: (index: number) => Float32Array): void {
+    const all = new Float32Array(this.size);
+    this.slots.forEach(({ offset }, i) => all.set(this.checked(i, values(i)), offset));
+    tf.tidy(() => this.buffers[kind].assign(tf.tensor1d(all)));
+  }
+}
+
+/** Moves a model's parameters into flat buffers of the active backend. */
+export function flatBuffers(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number): FlatBuffers {
+  return onOwnBackend() ? new NativeFlatBuffers(parameters, groups, weightDecay) : new ComposedFlatBuffers(parameters, groups, weightDecay);
+}

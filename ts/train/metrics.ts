@@ -1,0 +1,91 @@
+import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { SimmimError } from '../errors';
+
+/** One line of the log for an update. */
+export interface UpdateRecord {
+  kind: 'update';
+  /** Updates done, this one included. */
+  step: number;
+  epoch: number;
+  /** Mean over the micro steps. */
+  loss: number;
+  lr: number;
+  gradientNorm: number;
+  imagesPerSecond: number;
+  /** Seconds that the update waited for its images. */
+  dataSeconds: number;
+  /** Resident bytes of the process. */
+  memory: number;
+  /** true when a non-finite value made the update be skipped. */
+  skipped?: true;
+}
+
+/** One line of the log for a validation. */
+export interface ValidationRecord {
+  kind: 'validation';
+  step: number;
+  epoch: number;
+  /** Masked loss on fixed pictures under fixed masks. */
+  loss: number;
+  /** The same loss of the best constant: each image's mean over its visible pixels. */
+  constantLoss: number;
+  images: number;
+}
+
+export type LogRecord = UpdateRecord | ValidationRecord;
+
+/** `log.jsonl`: one JSON object a line, appended as the run goes. Numbers that are not finite are written as strings. */
+export class JsonlLog {
+  private readonly descriptor: number;
+
+  /** Opens for appending, folder included; lines of steps after `lastStep` (and a torn last line) are cut off. */
+  constructor(readonly file: string, lastStep: number) {
+    try {
+      mkdirSync(dirname(file), { recursive: true });
+      const keep = existsSync(file) ? lengthUpTo(readFileSync(file, 'utf8'), lastStep) : 0;
+      this.descriptor = openSync(file, 'a');
+      ftruncateSync(this.descriptor, keep);
+    } catch (error) {
+      throw new SimmimError('io', 'log', `cannot write '${file}': ${(error as Error).message}`);
+    }
+  }
+
+  append(record: LogRecord): void {
+    writeSync(this.descriptor, `${JSON.stringify(record, (_, value: unknown) => (typeof value === 'number' && !Number.isFinite(value) ? String(value) : value))}\n`);
+  }
+
+  close(): void {
+    closeSync(this.descriptor);
+  }
+}
+
+/** Bytes of the leading lines that are whole and belong to steps up to `lastStep`. */
+function lengthUpTo(text: string, lastStep: number): number {
+  let kept = '';
+  for (const line of text.split('\n').slice(0, -1)) {
+    try {
+      if ((JSON.parse(line) as { step: number }).step > lastStep) break;
+    } catch {
+      break; // torn by a crash
+    }
+    kept += `${line}\n`;
+  }
+  return Buffer.byteLength(kept);
+}
+
+/** Seconds as `4 s`, `2 min 5 s`, `3 h 20 min`, `2 d 4 h`. */
+export function duration(seconds: number): string {
+  if (!Number.isFinite(seconds)) return '?';
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+}
+
+/** Four significant digits without needless zeros; small and large numbers as powers. */
+export function short(x: number): string {
+  if (!Number.isFinite(x)) return String(x);
+  return Math.abs(x) >= 1e-3 && Math.abs(x) < 1e5 ? String(Number(x.toPrecision(4))) : x.toExponential(2);
+}
