@@ -10,18 +10,24 @@ const share = z.number().min(0).max(1);
 const size = z.union([count, z.tuple([count, count])], { error: 'expected a positive whole number or [height, width]' });
 
 const model = z.strictObject({
-  /** Preset name: swin_tiny|small|base|large, vit_small|base|large. */
+  /** Preset name: swin_tiny|small|base|large, vit_small|base|large, swinv2_tiny|small|base|large|huge|giant. */
   encoder: z.string().default('swin_tiny'),
   /** Pixels, one number or [height, width]. */
   imageSize: size.default(192),
   /** Stochastic depth of the encoder's last block (earlier ones: linearly less). */
   dropPath: z.number().min(0).max(0.99).default(0),
-  // null = as the preset says
+  /** Recompute each block in the backward pass: less memory, a quarter more time. */
+  checkpointing: z.boolean().default(false),
+  // null = as the preset says; depth is a ViT's, depths and windowSize are Swin's
   patchSize: count.nullable().default(null),
   embedDim: count.nullable().default(null),
+  depth: count.nullable().default(null),
   depths: z.array(count).nullable().default(null),
-  heads: z.array(count).nullable().default(null),
+  heads: z.union([count, z.array(count)], { error: 'expected a positive whole number (ViT) or a list of them (Swin)' }).nullable().default(null),
   windowSize: count.nullable().default(null),
+  mlpRatio: positive.nullable().default(null),
+  absolutePosition: z.boolean().nullable().default(null),
+  relativeBias: z.enum(['shared', 'per_block', 'none']).nullable().default(null),
 });
 
 const masking = z.strictObject({
