@@ -28,9 +28,17 @@ function writer(field) {
   return field.type === 'ints' ? `  m.list(${value});` : `  m.scalar(${value});`;
 }
 
+/** The functions of a kernel with an `op` parameter, by name. */
+function opNumbers(kernel) {
+  if (!kernel.ops) return [];
+  const entries = kernel.ops.trim().split(' ').map((name, i) => `  ${camel(name)}: ${i},`);
+  return [`export const ${kernel.name.toUpperCase()}_OPS = {`, ...entries, '} as const;', ''];
+}
+
 function kernelSource(kernel, id) {
   const adopts = kernel.fields.filter(output).map((f) => `  m.adopt(a.${camel(f.name)}, ${camel(f.name)});`);
   return [
+    ...opNumbers(kernel),
     `export interface ${pascal(kernel.name)}Args {`,
     ...kernel.fields.map(declaration),
     '}',

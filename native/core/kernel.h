@@ -118,6 +118,10 @@ void take(K& k, const Field<K, T>& field, Mail& mail, StorageTable& storages, Pe
 template <class K>
 concept HasWorkspace = requires(const K& k) { k.workspace_bytes(); };
 
+/// A kernel of many functions (unary, binary, reduce): `ops` lists their names, numbered in order, for TypeScript.
+template <class K>
+concept HasOps = requires { K::ops; };
+
 /// Everything the binding needs to know about one kernel, whatever its type.
 struct KernelInfo {
   const char* name;
@@ -142,7 +146,9 @@ std::string schema_of() {
       },
       K::spec());
   if (out.back() == ',') out.pop_back();
-  return out + "]}";
+  out += "]";
+  if constexpr (HasOps<K>) out += std::string(",\"ops\":\"") + K::ops + "\"";
+  return out + "}";
 }
 
 template <class K>

@@ -4,3 +4,6 @@
 #include "linear.h"
 #include "matmul.h"
 #include "patch_embed.h"
+#include "unary.h"
+#include "binary.h"
+#include "reduction.h"

@@ -4,7 +4,7 @@ import type { NativeBackend } from './backend';
 import type { KernelTable } from './register';
 
 /** The same dataId under another shape: one more reference, no copy (the engine's leak checks rely on it). */
-function alias(backend: NativeBackend, x: tf.TensorInfo, shape: number[]): tf.TensorInfo {
+export function alias(backend: NativeBackend, x: tf.TensorInfo, shape: number[]): tf.TensorInfo {
   backend.incRef(x.dataId);
   return { dataId: x.dataId, shape, dtype: x.dtype };
 }

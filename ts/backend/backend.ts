@@ -1,57 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
-import { type Addon, type HostArray, type NativeStats, type NativeStorage, type NativeTensor, type StorageDType, DTYPE_BYTES, loadAddon, mailbox } from '../native';
-
-/** tfjs dtypes whose values live in native memory. */
-const STORAGE_DTYPE: Partial<Record<tf.DataType, StorageDType>> = { float32: 'f32', int32: 'i32', bool: 'u8' };
-
-/** What a tfjs dataId stands for on this backend. */
-export class DataRecord implements NativeStorage {
-  /** Native handle; 0 while the values are only on the host (not used natively yet) or of a string tensor. */
-  handle = 0;
-  refCount = 1;
-  /** Host values: the caller's own array before first native use, a JavaScript kernel's result, or a read cache. */
-  host: tf.BackendValues | null = null;
-  /** The two float32 halves of a complex64 tensor. */
-  complexTensorInfos?: { real: tf.TensorInfo; imag: tf.TensorInfo };
-
-  constructor(
-    readonly tfDtype: tf.DataType,
-    /** Elements; the host array may be shorter (tfjs-layers does that): the rest reads NaN or 0. */
-    readonly count: number,
-    public dtype: StorageDType = STORAGE_DTYPE[tfDtype] ?? 'f32',
-  ) {}
-
-  /** Host values, as @tensorflow/tfjs-backend-cpu's kernels read them (delegated kernels, see host.ts). */
-  get values(): tf.BackendValues | null {
-    return recordValues(this);
-  }
-  set values(values: tf.BackendValues | null) {
-    releaseRecord(this);
-    this.host = values;
-  }
-}
-
-const reclaim = new FinalizationRegistry<DataRecord>((record) => releaseRecord(record));
-
-function releaseRecord(record: DataRecord): void {
-  if (record.handle !== 0) loadAddon().release(record.handle);
-  record.handle = 0;
-  record.host = null;
-}
-
-function hostArray(dtype: tf.DataType, count: number): Float32Array | Int32Array | Uint8Array {
-  return dtype === 'int32' ? new Int32Array(count) : dtype === 'bool' ? new Uint8Array(count) : new Float32Array(count);
-}
-
-function recordValues(record: DataRecord): tf.BackendValues | null {
-  if (record.host === null && record.handle !== 0) {
-    const target = hostArray(record.tfDtype, record.count);
-    loadAddon().readInto(record.handle, target);
-    record.host = target;
-  }
-  return record.host;
-}
+import { type Addon, type HostArray, type NativeStats, type NativeStorage, type NativeTensor, type StorageDType, DTYPE_BYTES, DTYPE_NUMBER, mailbox } from '../native';
+import { type DataRecord, RecordStore, emptyHostArray, ensureUploaded, releaseMemory, watch } from './record';
 
 /**
  * tfjs backend over native storages. Reshapes and identities share a dataId, values written by the caller
@@ -59,7 +9,7 @@ function recordValues(record: DataRecord): tf.BackendValues | null {
  * are reclaimed by a FinalizationRegistry.
  */
 export class NativeBackend extends tf.KernelBackend {
-  readonly data: tf.DataStorage<DataRecord>;
+  readonly data: RecordStore;
   /** Read by delegated kernels of @tensorflow/tfjs-backend-cpu. */
   readonly blockSize = 48;
   private readonly addon: Addon;
@@ -67,21 +17,21 @@ export class NativeBackend extends tf.KernelBackend {
   constructor(readonly name: string) {
     super();
     this.addon = mailbox().addon;
-    this.data = new tf.DataStorage(this, tf.engine());
+    this.data = new RecordStore(this);
   }
 
   // --- storage, as the engine asks for it
 
   override write(values: tf.BackendValues, shape: number[], dtype: tf.DataType): tf.DataId {
-    const dataId = {};
-    this.put(dataId, values, tf.util.sizeFromShape(shape), dtype, 1);
-    return dataId;
+    return this.hold(values, tf.util.sizeFromShape(shape), dtype);
   }
 
   override move(dataId: tf.DataId, values: tf.BackendValues, shape: number[], dtype: tf.DataType, refCount: number): void {
     const count = tf.util.sizeFromShape(shape);
+    const record = this.data.adopt(dataId, dtype, count);
+    record.refCount = refCount;
     if (dtype !== 'complex64') {
-      this.put(dataId, values, count, dtype, refCount);
+      record.host = values;
       return;
     }
     const interleaved = values as Float32Array; // as readSync of the other backend merges them
@@ -91,28 +41,31 @@ export class NativeBackend extends tf.KernelBackend {
       real[i] = interleaved[2 * i] as number;
       imag[i] = interleaved[2 * i + 1] as number;
     }
-    const record = this.put(dataId, null, count, dtype, refCount);
     record.complexTensorInfos = { real: this.makeTensorInfo(shape, 'float32', real), imag: this.makeTensorInfo(shape, 'float32', imag) };
   }
 
-  private put(dataId: tf.DataId, values: tf.BackendValues | null, count: number, dtype: tf.DataType, refCount: number): DataRecord {
-    const record = new DataRecord(dtype, count);
+  private hold(values: tf.BackendValues | null, count: number, dtype: tf.DataType): DataRecord {
+    const record = this.data.create(dtype, count);
     record.host = values;
-    record.refCount = refCount;
-    this.data.set(dataId, record);
-    reclaim.register(dataId, record);
+    return record;
+  }
+
+  /** The record of a dataId that must be on this backend (the engine asks nobody else). */
+  private own(dataId: tf.DataId): DataRecord {
+    const record = this.data.peek(dataId);
+    if (!record) throw new SimmimError('disposed', this.name, 'a tensor was used after it was disposed');
     return record;
   }
 
   override readSync(dataId: tf.DataId): tf.BackendValues {
-    const record = this.data.get(dataId);
+    const record = this.own(dataId);
     if (record.complexTensorInfos) {
       const { real, imag } = record.complexTensorInfos;
       return tf.backend_util.mergeRealAndImagArrays(this.readSync(real.dataId) as Float32Array, this.readSync(imag.dataId) as Float32Array);
     }
     if (record.host !== null) return record.host;
     if (record.handle === 0) throw new SimmimError('internal', 'readSync', 'the tensor has no values');
-    const target = hostArray(record.tfDtype, record.count);
+    const target = emptyHostArray(record.tfDtype, record.count);
     this.addon.readInto(record.handle, target);
     return target;
   }
@@ -131,25 +84,26 @@ export class NativeBackend extends tf.KernelBackend {
   }
 
   override refCount(dataId: tf.DataId): number {
-    return this.data.has(dataId) ? this.data.get(dataId).refCount : 0;
+    return this.data.peek(dataId)?.refCount ?? 0;
   }
   override incRef(dataId: tf.DataId): void {
     this.data.get(dataId).refCount++;
   }
   decRef(dataId: tf.DataId): void {
-    if (this.data.has(dataId)) this.data.get(dataId).refCount--;
+    const record = this.data.peek(dataId);
+    if (record) record.refCount--;
   }
 
   override disposeData(dataId: tf.DataId, force = false): boolean {
-    if (!this.data.has(dataId)) return true;
-    const record = this.data.get(dataId);
+    const record = this.data.peek(dataId);
+    if (!record) return true;
     record.refCount--;
     if (!force && record.refCount > 0) return false;
     if (record.complexTensorInfos) {
       this.disposeData(record.complexTensorInfos.real.dataId, true);
       this.disposeData(record.complexTensorInfos.imag.dataId, true);
     }
-    releaseRecord(record);
+    releaseMemory(record);
     this.data.delete(dataId);
     return true;
   }
@@ -191,9 +145,7 @@ export class NativeBackend extends tf.KernelBackend {
   makeTensorInfo(shape: number[], dtype: tf.DataType, values?: tf.BackendValues | string[] | null): tf.TensorInfo {
     const given = values as readonly unknown[] | null | undefined;
     const encoded = dtype === 'string' && given && typeof given[0] === 'string' ? (given as string[]).map((s) => tf.util.encodeString(s)) : (values as tf.BackendValues | null | undefined);
-    const dataId = {};
-    this.put(dataId, encoded ?? null, tf.util.sizeFromShape(shape), dtype, 1);
-    return { dataId, shape, dtype };
+    return { dataId: this.hold(encoded ?? null, tf.util.sizeFromShape(shape), dtype), shape, dtype };
   }
   /** As makeTensorInfo, returning a tracked Tensor (asked for by delegated kernels). */
   makeOutput(values: tf.BackendValues, shape: number[], dtype: tf.DataType): tf.Tensor {
@@ -202,23 +154,41 @@ export class NativeBackend extends tf.KernelBackend {
 
   /** A fresh output of a native kernel: its memory is allocated by the call that writes it. */
   output(shape: readonly number[], dtype: tf.DataType = 'float32', storage?: StorageDType): tf.TensorInfo {
-    const dataId = {};
-    const record = new DataRecord(dtype, tf.util.sizeFromShape(shape as number[]), storage ?? STORAGE_DTYPE[dtype]);
-    this.data.set(dataId, record);
-    reclaim.register(dataId, record);
-    return { dataId, shape: shape as number[], dtype };
+    let count = 1;
+    for (let i = 0; i < shape.length; i++) count *= shape[i] as number;
+    const record = this.data.create(dtype, count, storage);
+    watch(record);
+    return { dataId: record, shape: shape as number[], dtype };
+  }
+  /** An output whose memory exists already, for kernels that fill it piece by piece. */
+  allocated(shape: readonly number[], dtype: tf.DataType = 'float32'): tf.TensorInfo {
+    const info = this.output(shape, dtype);
+    const record = info.dataId as DataRecord;
+    record.handle = this.addon.allocate(DTYPE_NUMBER[record.dtype], record.count);
+    return info;
   }
 
   /** The native side of an input, uploading host values at their first native use. */
   ref(info: tf.TensorInfo, shape: readonly number[] = info.shape): NativeTensor {
     const storage = this.data.get(info.dataId);
-    if (storage.handle === 0 && storage.host !== null) this.upload(storage);
+    if (info.dtype !== storage.tfDtype) return { storage: this.converted(info, storage), shape };
+    if (storage.handle === 0) ensureUploaded(storage);
     return { storage, shape };
+  }
+  /** JavaScript kernels may hand a dataId on under another dtype; native memory cannot. */
+  private converted(info: tf.TensorInfo, record: DataRecord): NativeStorage {
+    const copy = this.hold(record.values, record.count, info.dtype);
+    this.data.delete(copy);
+    ensureUploaded(copy);
+    copy.live = true; // reclaimed by the garbage collector: nobody else knows it
+    return copy;
   }
   /** As ref, for a tensor that the kernel changes in place: host copies become void. */
   refInPlace(info: tf.TensorInfo, shape: readonly number[] = info.shape): NativeTensor {
     const ref = this.ref(info, shape);
-    (ref.storage as DataRecord).host = null;
+    const record = ref.storage as DataRecord;
+    record.host = null;
+    record.changing = true;
     return ref;
   }
   /** The native side of an output made by {@link output}. */
@@ -226,26 +196,28 @@ export class NativeBackend extends tf.KernelBackend {
     return { storage: this.data.get(info.dataId), shape };
   }
 
-  private upload(record: DataRecord): void {
-    if (STORAGE_DTYPE[record.tfDtype] === undefined) throw new SimmimError('unsupported', 'upload', `a ${record.tfDtype} tensor has no native storage`);
-    record.handle = this.addon.upload(record.dtype === 'f32' ? 0 : record.dtype === 'i32' ? 1 : 2, toHostArray(record), record.count);
-    record.host = null;
-  }
-
   /**
    * A TensorInfo over elements [offset, offset + count of shape) of another one's memory; both see each
    * other's in-place changes, and the memory lives until the last of them is disposed.
    */
   view(info: tf.TensorInfo, offset: number, shape: readonly number[]): tf.TensorInfo {
+    (this.ref(info).storage as DataRecord).changing = true;
+    const out = this.frozenView(info, offset, shape);
+    (out.dataId as DataRecord).changing = true;
+    return out;
+  }
+  /** A view of memory that nobody changes in place; undefined for memory that may change. */
+  sliceView(info: tf.TensorInfo, offset: number, shape: readonly number[]): tf.TensorInfo | undefined {
+    return (this.ref(info).storage as DataRecord).changing ? undefined : this.frozenView(info, offset, shape);
+  }
+  private frozenView(info: tf.TensorInfo, offset: number, shape: readonly number[]): tf.TensorInfo {
     const parent = this.ref(info).storage as DataRecord;
     const count = tf.util.sizeFromShape(shape as number[]);
     const bytes = DTYPE_BYTES[parent.dtype];
-    const record = new DataRecord(info.dtype, count, parent.dtype);
-    record.handle = this.addon.view(parent.handle, offset * bytes, count * bytes, parent.dtype === 'f32' ? 0 : parent.dtype === 'i32' ? 1 : parent.dtype === 'u8' ? 2 : 3);
-    const dataId = {};
-    this.data.set(dataId, record);
-    reclaim.register(dataId, record);
-    return { dataId, shape: shape as number[], dtype: info.dtype };
+    const record = this.data.create(info.dtype, count, parent.dtype);
+    record.handle = this.addon.view(parent.handle, offset * bytes, count * bytes, DTYPE_NUMBER[parent.dtype]);
+    watch(record);
+    return { dataId: record, shape: shape as number[], dtype: info.dtype };
   }
 
   /** Overwrites the values of a tensor in place (staging buffers, hyper-parameters). */
@@ -253,12 +225,4 @@ export class NativeBackend extends tf.KernelBackend {
     const storage = this.refInPlace(info).storage;
     this.addon.writeInto(storage.handle, values, elementOffset * DTYPE_BYTES[storage.dtype]);
   }
-}
-
-/** Host values as an array of the storage's own type (tfjs also hands over plain arrays and Float32Arrays of integers). */
-function toHostArray(record: DataRecord): HostArray {
-  const values = record.host as unknown as ArrayLike<number>;
-  if (record.dtype === 'f32') return values instanceof Float32Array ? values : Float32Array.from(values);
-  if (record.dtype === 'i32') return values instanceof Int32Array ? values : Int32Array.from(values);
-  return values instanceof Uint8Array ? values : Uint8Array.from(values);
 }

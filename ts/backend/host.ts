@@ -1,5 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
+import { SimmimError } from '../errors';
+import type { NativeKernel } from './register';
 
 /**
  * Kernels that run in JavaScript on host values: string, ragged and rare ones. They are
@@ -12,4 +14,18 @@ export function delegatedKernels(backendName: string, isNative: (kernel: string)
     .getKernelsForBackend('cpu')
     .filter(({ kernelName }) => !isNative(kernelName))
     .map((config) => ({ ...config, backendName }));
+}
+
+/** One kernel of @tensorflow/tfjs-backend-cpu, for the dtypes that a native kernel leaves to it. */
+export function delegate(kernelName: string): NativeKernel {
+  let found: tf.KernelConfig | undefined;
+  return (backend, inputs, attrs) => {
+    found ??= tf.getKernelsForBackend('cpu').find((config) => config.kernelName === kernelName);
+    if (!found) throw new SimmimError('unsupported', kernelName, `${describe(inputs)} is not supported, and @tensorflow/tfjs-backend-cpu has no such kernel`);
+    return found.kernelFunc({ inputs, attrs, backend });
+  };
+}
+
+function describe(inputs: tf.NamedTensorInfoMap): string {
+  return Object.entries(inputs).map(([name, x]) => `${name} of dtype ${x?.dtype} and shape [${x?.shape}]`).join(', ');
 }

@@ -2,6 +2,10 @@ import * as tf from '@tensorflow/tfjs-core';
 import { NativeBackend } from './backend';
 import { delegatedKernels } from './host';
 import { ALIAS } from './alias';
+import { BINARY } from './binary';
+import { CREATE } from './create';
+import { REDUCE } from './reduce';
+import { UNARY } from './unary';
 
 /** Computes one tfjs kernel on our backend. */
 export type NativeKernel = (backend: NativeBackend, inputs: tf.NamedTensorInfoMap, attrs: tf.NamedAttrMap) => tf.TensorInfo | tf.TensorInfo[];
@@ -14,7 +18,7 @@ export const CPU_BACKEND = 'simmim-cpu';
 const PRIORITY = 4;
 
 /** Every family that runs natively; what is not here is delegated (host.ts). */
-const TABLES: KernelTable[] = [ALIAS];
+const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE];
 
 function toConfig(backendName: string, kernelName: string, kernel: NativeKernel): tf.KernelConfig {
   return {

@@ -9,6 +9,14 @@ export const KERNEL_NAMES = [
   'patch_embed',
   'patch_embed_grad',
   'matmul',
+  'unary',
+  'predicate',
+  'binary',
+  'compare',
+  'select',
+  'cast',
+  'reduce',
+  'arg_reduce',
 ] as const;
 
 export interface FillArgs {
@@ -181,5 +189,248 @@ export function matmul(a: MatmulArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.transposeA);
   m.scalar(a.transposeB);
   m.call(5);
+  m.adopt(a.y, y);
+}
+
+export const UNARY_OPS = {
+  abs: 0,
+  neg: 1,
+  square: 2,
+  sqrt: 3,
+  rsqrt: 4,
+  reciprocal: 5,
+  sign: 6,
+  ceil: 7,
+  floor: 8,
+  round: 9,
+  relu: 10,
+  relu6: 11,
+  clip: 12,
+  leakyRelu: 13,
+  step: 14,
+  exp: 15,
+  expm1: 16,
+  log: 17,
+  log1p: 18,
+  sigmoid: 19,
+  softplus: 20,
+  elu: 21,
+  selu: 22,
+  erf: 23,
+  tanh: 24,
+  sin: 25,
+  cos: 26,
+  tan: 27,
+  asin: 28,
+  acos: 29,
+  atan: 30,
+  sinh: 31,
+  cosh: 32,
+  asinh: 33,
+  acosh: 34,
+  atanh: 35,
+} as const;
+
+export interface UnaryArgs {
+  /** in, f32 or i32 */
+  x: NativeTensor;
+  /** out, f32 or i32 */
+  y: NativeTensor;
+  /** integer */
+  op: number;
+  /** number */
+  a: number;
+  /** number */
+  b: number;
+}
+
+export function unary(a: UnaryArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const y = m.tensor(a.y);
+  m.scalar(a.op);
+  m.scalar(a.a);
+  m.scalar(a.b);
+  m.call(6);
+  m.adopt(a.y, y);
+}
+
+export const PREDICATE_OPS = {
+  isNan: 0,
+  isInf: 1,
+  isFinite: 2,
+  logicalNot: 3,
+} as const;
+
+export interface PredicateArgs {
+  /** in, f32 or i32 or u8 */
+  x: NativeTensor;
+  /** out, u8 */
+  y: NativeTensor;
+  /** integer */
+  op: number;
+}
+
+export function predicate(a: PredicateArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const y = m.tensor(a.y);
+  m.scalar(a.op);
+  m.call(7);
+  m.adopt(a.y, y);
+}
+
+export const BINARY_OPS = {
+  add: 0,
+  sub: 1,
+  mul: 2,
+  div: 3,
+  maximum: 4,
+  minimum: 5,
+  squaredDifference: 6,
+  floorDiv: 7,
+  mod: 8,
+  pow: 9,
+  atan2: 10,
+  prelu: 11,
+  eluGrad: 12,
+  bitwiseAnd: 13,
+} as const;
+
+export interface BinaryArgs {
+  /** in, f32 or i32 */
+  a: NativeTensor;
+  /** in, f32 or i32 */
+  b: NativeTensor;
+  /** out, f32 or i32 */
+  y: NativeTensor;
+  /** integer */
+  op: number;
+}
+
+export function binary(a: BinaryArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.a);
+  m.tensor(a.b);
+  const y = m.tensor(a.y);
+  m.scalar(a.op);
+  m.call(8);
+  m.adopt(a.y, y);
+}
+
+export const COMPARE_OPS = {
+  equal: 0,
+  notEqual: 1,
+  greater: 2,
+  greaterEqual: 3,
+  less: 4,
+  lessEqual: 5,
+  logicalAnd: 6,
+  logicalOr: 7,
+} as const;
+
+export interface CompareArgs {
+  /** in, f32 or i32 or u8 */
+  a: NativeTensor;
+  /** in, f32 or i32 or u8 */
+  b: NativeTensor;
+  /** out, u8 */
+  y: NativeTensor;
+  /** integer */
+  op: number;
+}
+
+export function compare(a: CompareArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.a);
+  m.tensor(a.b);
+  const y = m.tensor(a.y);
+  m.scalar(a.op);
+  m.call(9);
+  m.adopt(a.y, y);
+}
+
+export interface SelectArgs {
+  /** in, u8 */
+  condition: NativeTensor;
+  /** in, f32 or i32 or u8 or bf16 */
+  t: NativeTensor;
+  /** in, f32 or i32 or u8 or bf16 */
+  e: NativeTensor;
+  /** out, f32 or i32 or u8 or bf16 */
+  y: NativeTensor;
+}
+
+export function select(a: SelectArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.condition);
+  m.tensor(a.t);
+  m.tensor(a.e);
+  const y = m.tensor(a.y);
+  m.call(10);
+  m.adopt(a.y, y);
+}
+
+export interface CastArgs {
+  /** in, f32 or i32 or u8 or bf16 */
+  x: NativeTensor;
+  /** out, f32 or i32 or u8 or bf16 */
+  y: NativeTensor;
+  /** boolean */
+  boolean: boolean;
+}
+
+export function cast(a: CastArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const y = m.tensor(a.y);
+  m.scalar(a.boolean);
+  m.call(11);
+  m.adopt(a.y, y);
+}
+
+export const REDUCE_OPS = {
+  sum: 0,
+  mean: 1,
+  max: 2,
+  min: 3,
+  prod: 4,
+  all: 5,
+  any: 6,
+} as const;
+
+export interface ReduceArgs {
+  /** in, f32 or i32 or u8 */
+  x: NativeTensor;
+  /** out, f32 or i32 or u8 */
+  y: NativeTensor;
+  /** integer */
+  op: number;
+}
+
+export function reduce(a: ReduceArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const y = m.tensor(a.y);
+  m.scalar(a.op);
+  m.call(12);
+  m.adopt(a.y, y);
+}
+
+export interface ArgReduceArgs {
+  /** in, f32 or i32 or u8 */
+  x: NativeTensor;
+  /** out, i32 */
+  y: NativeTensor;
+  /** boolean */
+  smallest: boolean;
+}
+
+export function argReduce(a: ArgReduceArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const y = m.tensor(a.y);
+  m.scalar(a.smallest);
+  m.call(13);
   m.adopt(a.y, y);
 }

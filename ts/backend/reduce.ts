@@ -1,0 +1,84 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
+import { alias } from './alias';
+import type { NativeBackend } from './backend';
+import { delegate } from './host';
+import type { KernelTable, NativeKernel } from './register';
+import { castTo } from './unary';
+
+const { REDUCE_OPS } = kernels;
+
+/** Neighbouring axes that are reduced together: [first, last], innermost group first. */
+function groupsOf(axes: number[]): [number, number][] {
+  const groups: [number, number][] = [];
+  for (const axis of [...axes].sort((p, q) => q - p)) {
+    const inner = groups[groups.length - 1];
+    if (inner && axis === inner[0] - 1) inner[0] = axis;
+    else groups.push([axis, axis]);
+  }
+  return groups;
+}
+
+function product(shape: readonly number[], begin: number, end: number): number {
+  let n = 1;
+  for (let i = begin; i < end; i++) n *= shape[i] as number;
+  return n;
+}
+
+/** Reduces neighbouring groups of axes one after the other; the shape keeps 1 where an axis was reduced. */
+function reduceAxes(backend: NativeBackend, op: number, x: tf.TensorInfo, axes: number[], dtype: tf.DataType): tf.TensorInfo {
+  let current = alias(backend, x, x.shape);
+  for (const [first, last] of groupsOf(axes)) {
+    const shape = current.shape;
+    const [outer, n, inner] = [product(shape, 0, first), product(shape, first, last + 1), product(shape, last + 1, shape.length)];
+    const next = backend.output(shape.map((d, i) => (i >= first && i <= last ? 1 : d)), dtype);
+    kernels.reduce({ x: backend.ref(current, [outer, n, inner]), y: backend.outRef(next, [outer, inner]), op });
+    backend.disposeData(current.dataId);
+    current = next;
+  }
+  return current;
+}
+
+/** `axisName` is what tfjs calls the attribute; `from` converts the input's dtype first. */
+function reduction(name: string, op: number, accepts: readonly tf.DataType[], from: (dtype: tf.DataType) => tf.DataType = (d) => d, axisName = 'axis'): NativeKernel {
+  const rest = delegate(name);
+  return (backend, inputs, attrs) => {
+    const x = inputs.x as tf.TensorInfo;
+    const size = tf.util.sizeFromShape(x.shape);
+    if (!accepts.includes(x.dtype) || size === 0) return rest(backend, inputs, attrs);
+    const axes = tf.util.parseAxisParam(attrs[axisName] as number | number[], x.shape);
+    const dtype = from(x.dtype);
+    const numbers = castTo(backend, x, dtype);
+    const kept = reduceAxes(backend, op, numbers, axes, dtype);
+    backend.disposeData(numbers.dataId);
+    return attrs.keepDims ? kept : { ...kept, shape: x.shape.filter((_, i) => !axes.includes(i)) };
+  };
+}
+
+function argReduction(name: string, smallest: boolean): NativeKernel {
+  const rest = delegate(name);
+  return (backend, inputs, attrs) => {
+    const x = inputs.x as tf.TensorInfo;
+    if (x.dtype === 'string' || x.dtype === 'complex64' || tf.util.sizeFromShape(x.shape) === 0 || x.shape.length === 0) return rest(backend, inputs, attrs);
+    const [axis] = tf.util.parseAxisParam(attrs.axis as number, x.shape) as [number];
+    const [outer, n, inner] = [product(x.shape, 0, axis), x.shape[axis] as number, product(x.shape, axis + 1, x.shape.length)];
+    const y = backend.output(x.shape.filter((_, i) => i !== axis), 'int32');
+    kernels.argReduce({ x: backend.ref(x, [outer, n, inner]), y: backend.outRef(y, [outer, inner]), smallest });
+    return y;
+  };
+}
+
+const upcastBool = (dtype: tf.DataType): tf.DataType => (dtype === 'bool' ? 'int32' : dtype);
+
+/** Sums, extremes and logical reductions over axes. */
+export const REDUCE: KernelTable = {
+  Sum: reduction('Sum', REDUCE_OPS.sum, ['float32', 'int32', 'bool'], upcastBool),
+  Mean: reduction('Mean', REDUCE_OPS.mean, ['float32', 'int32', 'bool'], () => 'float32'),
+  Max: reduction('Max', REDUCE_OPS.max, ['float32', 'int32'], undefined, 'reductionIndices'),
+  Min: reduction('Min', REDUCE_OPS.min, ['float32', 'int32']),
+  Prod: reduction('Prod', REDUCE_OPS.prod, ['float32', 'int32', 'bool'], upcastBool),
+  All: reduction('All', REDUCE_OPS.all, ['bool']),
+  Any: reduction('Any', REDUCE_OPS.any, ['bool']),
+  ArgMax: argReduction('ArgMax', false),
+  ArgMin: argReduction('ArgMin', true),
+};

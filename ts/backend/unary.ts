@@ -1,0 +1,94 @@
+import type * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
+import { alias } from './alias';
+import type { NativeBackend } from './backend';
+import { delegate } from './host';
+import type { KernelTable, NativeKernel } from './register';
+
+const { UNARY_OPS, PREDICATE_OPS } = kernels;
+
+/** float32 and int32 run natively; int32 keeps its dtype unless `dtype` says otherwise. */
+function unary(name: string, op: number, dtype?: 'float32', a?: string, b?: string): NativeKernel {
+  const rest = delegate(name);
+  return (backend, inputs, attrs) => {
+    const x = inputs.x as tf.TensorInfo;
+    if (x.dtype !== 'float32' && x.dtype !== 'int32') return rest(backend, inputs, attrs);
+    const y = backend.output(x.shape, dtype ?? x.dtype);
+    kernels.unary({ x: backend.ref(x), y: backend.outRef(y), op, a: a === undefined ? 0 : (attrs[a] as number), b: b === undefined ? 0 : (attrs[b] as number) });
+    return y;
+  };
+}
+
+function predicate(name: string, op: number): NativeKernel {
+  const rest = delegate(name);
+  return (backend, inputs, attrs) => {
+    const x = inputs.x as tf.TensorInfo;
+    if (x.dtype === 'string' || x.dtype === 'complex64') return rest(backend, inputs, attrs);
+    const y = backend.output(x.shape, 'bool');
+    kernels.predicate({ x: backend.ref(x), y: backend.outRef(y), op });
+    return y;
+  };
+}
+
+const delegatedCast = delegate('Cast');
+
+/** x as another native dtype: the same data where nothing changes. */
+export function castTo(backend: NativeBackend, x: tf.TensorInfo, dtype: tf.DataType): tf.TensorInfo {
+  if (x.dtype === dtype) return alias(backend, x, x.shape);
+  const y = backend.output(x.shape, dtype);
+  kernels.cast({ x: backend.ref(x), y: backend.outRef(y), boolean: dtype === 'bool' });
+  return y;
+}
+
+function isNumeric(dtype: tf.DataType): boolean {
+  return dtype === 'float32' || dtype === 'int32' || dtype === 'bool';
+}
+
+/** Functions of one tensor, element by element. */
+export const UNARY: KernelTable = {
+  Abs: unary('Abs', UNARY_OPS.abs),
+  Acos: unary('Acos', UNARY_OPS.acos),
+  Acosh: unary('Acosh', UNARY_OPS.acosh),
+  Asin: unary('Asin', UNARY_OPS.asin),
+  Asinh: unary('Asinh', UNARY_OPS.asinh),
+  Atan: unary('Atan', UNARY_OPS.atan),
+  Atanh: unary('Atanh', UNARY_OPS.atanh),
+  Ceil: unary('Ceil', UNARY_OPS.ceil),
+  ClipByValue: unary('ClipByValue', UNARY_OPS.clip, undefined, 'clipValueMin', 'clipValueMax'),
+  Cos: unary('Cos', UNARY_OPS.cos),
+  Cosh: unary('Cosh', UNARY_OPS.cosh),
+  Elu: unary('Elu', UNARY_OPS.elu),
+  Erf: unary('Erf', UNARY_OPS.erf),
+  Exp: unary('Exp', UNARY_OPS.exp, 'float32'),
+  Expm1: unary('Expm1', UNARY_OPS.expm1),
+  Floor: unary('Floor', UNARY_OPS.floor),
+  IsFinite: predicate('IsFinite', PREDICATE_OPS.isFinite),
+  IsInf: predicate('IsInf', PREDICATE_OPS.isInf),
+  IsNan: predicate('IsNan', PREDICATE_OPS.isNan),
+  LeakyRelu: unary('LeakyRelu', UNARY_OPS.leakyRelu, 'float32', 'alpha'),
+  Log: unary('Log', UNARY_OPS.log),
+  Log1p: unary('Log1p', UNARY_OPS.log1p),
+  LogicalNot: predicate('LogicalNot', PREDICATE_OPS.logicalNot),
+  Neg: unary('Neg', UNARY_OPS.neg),
+  Reciprocal: unary('Reciprocal', UNARY_OPS.reciprocal),
+  Relu: unary('Relu', UNARY_OPS.relu),
+  Relu6: unary('Relu6', UNARY_OPS.relu6),
+  Round: unary('Round', UNARY_OPS.round),
+  Rsqrt: unary('Rsqrt', UNARY_OPS.rsqrt),
+  Selu: unary('Selu', UNARY_OPS.selu),
+  Sigmoid: unary('Sigmoid', UNARY_OPS.sigmoid),
+  Sign: unary('Sign', UNARY_OPS.sign),
+  Sin: unary('Sin', UNARY_OPS.sin),
+  Sinh: unary('Sinh', UNARY_OPS.sinh),
+  Softplus: unary('Softplus', UNARY_OPS.softplus),
+  Sqrt: unary('Sqrt', UNARY_OPS.sqrt),
+  Square: unary('Square', UNARY_OPS.square),
+  Step: unary('Step', UNARY_OPS.step, undefined, 'alpha'),
+  Tan: unary('Tan', UNARY_OPS.tan),
+  Tanh: unary('Tanh', UNARY_OPS.tanh),
+  Cast: (backend, inputs, attrs) => {
+    const x = inputs.x as tf.TensorInfo;
+    const dtype = attrs.dtype as tf.DataType;
+    return x.dtype === dtype || (isNumeric(x.dtype) && isNumeric(dtype)) ? castTo(backend, x, dtype) : delegatedCast(backend, inputs, attrs);
+  },
+};
