@@ -9,25 +9,26 @@
 #include "gemm_buffers.h"
 #include "gemm_kernel.h"
 #include "gemm_pack.h"
+#include "isa.h"
 #include "thread_pool.h"
 
 namespace simmim::SIMMIM_ISA {
 namespace {
 
-constexpr int64_t kBlockK = 384, kBlockM = 8 * kTileRows, kBlockN = 1024;
-/// Up to this leading dimension an operand that is in kernel order already is read in place.
-constexpr int64_t kInPlaceLd = 512;
+constexpr int64_t kBlockK = 512, kBlockM = 8 * kTileRows, kBlockN = 1024;
 
 SIMMIM_INLINE constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 SIMMIM_INLINE constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 SIMMIM_INLINE constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
-constexpr TileTable make_table() {
-  TileTable table{};
-  fill_tiles_f32(table);
-  return table;
+constexpr TileTable kFloatTiles = tile_table<MultiplyFloats>();
+SIMMIM_INLINE const TileTable& tiles_of(Source source) {
+#if defined(__AVX512F__) && defined(SIMMIM_BF16_DOT)
+  if (source == Source::bf16_pairs) return *static_cast<const TileTable*>(bf16_dot_tiles());
+#endif
+  (void)source;
+  return kFloatTiles;
 }
-constexpr TileTable kTilesF32 = make_table();
 
 SIMMIM_INLINE Vec load_side(const Side& side, int64_t at, int n) {
   if (side.dtype == DType::f32) {
@@ -108,9 +109,7 @@ void run_block(const Block& block) {
   const Gemm& g = block.g;
   const int64_t depth = block_depth(block.depth.size(), unit), units = ceil_div(depth, unit);
   const int64_t m_total = block.rows.size(), n_total = block.columns.size();
-  const bool b_in_place = S == Source::f32 && !g.transpose_b && m_total <= 256 && g.ldb <= kInPlaceLd;
-  const bool a_in_place = S == Source::f32 && g.transpose_a && g.lda <= kInPlaceLd;
-  const TileTable& tiles = kTilesF32;
+  const TileTable& tiles = tiles_of(S);
   alignas(64) float aside[kTileRows * kTileColumns];
   float* const packed_b = gemm_buffer(GemmBuffer::packed_b, static_cast<size_t>(round_up(smaller(kBlockN, n_total), kTileColumns) * units));
   float* const packed_a = gemm_buffer(GemmBuffer::packed_a, static_cast<size_t>(ceil_div(kBlockM, kTileRows) * kPitchA * units));
@@ -123,41 +122,32 @@ void run_block(const Block& block) {
       const bool last = pc + k >= block.depth.size(), add = pc > 0 || block.add, finish = last && block.finish;
       const int64_t column = block.columns.begin + jc;
       const char* b = static_cast<const char*>(g.b) + (g.transpose_b ? column * g.ldb + k0 : k0 * g.ldb + column) * size;
-      const int64_t in_place = b_in_place ? n / kTileColumns * kTileColumns : 0;
-      for (int64_t j = in_place; j < n; j += kTileColumns) {
-        const int64_t width = smaller(kTileColumns, n - j);
-        float* panel = packed_b + j * units;
-        if (g.transpose_b) pack_columns<S>(b + j * g.ldb * size, g.ldb, k, width, kTileColumns, panel);
-        else pack_rows<S>(b + j * size, g.ldb, k, width, kTileColumns, panel);
-      }
+      if (!g.transpose_b) pack_rows<S>(b, g.ldb, k, n, kTileColumns, kTileColumns, kTileColumns * units, packed_b);
+      else
+        for (int64_t j = 0; j < n; j += kTileColumns) pack_columns<S>(b + j * g.ldb * size, g.ldb, k, smaller(kTileColumns, n - j), kTileColumns, packed_b + j * units);
       for (int64_t ic = 0; ic < m_total; ic += kBlockM) {
         const int64_t m = smaller(kBlockM, m_total - ic), row = block.rows.begin + ic;
         const char* a = static_cast<const char*>(g.a) + (g.transpose_a ? k0 * g.lda + row : row * g.lda + k0) * size;
-        if (!a_in_place)
-          for (int64_t i = 0; i < m; i += kTileRows) {
-            const int64_t width = smaller(kTileRows, m - i);
-            float* panel = packed_a + i / kTileRows * kPitchA * units;
-            if (g.transpose_a) pack_rows<S>(a + i * size, g.lda, k, width, kPitchA, panel);
-            else pack_columns<S>(a + i * g.lda * size, g.lda, k, width, kPitchA, panel);
-          }
+        if (g.transpose_a) pack_rows<S>(a, g.lda, k, m, kTileRows, kPitchA, kPitchA * units, packed_a);
+        else
+          for (int64_t i = 0; i < m; i += kTileRows) pack_columns<S>(a + i * g.lda * size, g.lda, k, smaller(kTileRows, m - i), kPitchA, packed_a + i / kTileRows * kPitchA * units);
         for (int64_t j = 0; j < n; j += kTileColumns) {
           const int64_t width = smaller(kTileColumns, n - j);
-          const bool direct = j < in_place;
-          const float* panel_b = direct ? reinterpret_cast<const float*>(b) + j : packed_b + j * units;
+          const float* panel_b = packed_b + j * units;
           for (int64_t i = 0; i < m; i += kTileRows) {
             const int64_t height = smaller(kTileRows, m - i);
-            const float* panel_a = a_in_place ? reinterpret_cast<const float*>(a) + i : packed_a + i / kTileRows * kPitchA * units;
+            const float* panel_a = packed_a + i / kTileRows * kPitchA * units;
             float* c = block.sums + (ic + i) * block.ld_sums + jc + j;
             const bool whole = width == kTileColumns;
             if (whole && !finish) {
-              tiles.rows[height](ku, panel_a, a_in_place ? g.lda : kPitchA, panel_b, direct ? g.ldb : kTileColumns, c, block.ld_sums, add);
+              tiles.rows[height](ku, panel_a, panel_b, c, block.ld_sums, add);
               continue;
             }
             if (finish && add) {  // the last block of K: earlier sums join in the tile
               for (int64_t r = 0; r < height; r++)
                 for (int64_t s = 0; s < width; s++) aside[r * kTileColumns + s] = c[r * block.ld_sums + s];
             }
-            tiles.rows[height](ku, panel_a, a_in_place ? g.lda : kPitchA, panel_b, direct ? g.ldb : kTileColumns, aside, kTileColumns, finish && add);
+            tiles.rows[height](ku, panel_a, panel_b, aside, kTileColumns, finish && add);
             if (finish) finish_rows(g, aside, kTileColumns, row + i, height, column + j, width);
             else copy_tile(aside, c, block.ld_sums, height, width, add);
           }
@@ -170,6 +160,9 @@ void run_block(const Block& block) {
 
 void run_block(const Block& block) {
   if (block.g.operands == DType::f32) return run_block<Source::f32>(block);
+#if defined(__AVX512F__) && defined(SIMMIM_BF16_DOT)
+  if (has_bf16_dot()) return run_block<Source::bf16_pairs>(block);
+#endif
   run_block<Source::bf16_widened>(block);
 }
 

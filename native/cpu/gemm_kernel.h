@@ -14,15 +14,26 @@ constexpr int kTileColumns = kTileVecs * kLanes;
 /// Distance of two k-rows in a packed panel of A: whole registers, so that packing needs no masks.
 constexpr int kPitchA = (kTileRows + kLanes - 1) / kLanes * kLanes;
 
-/// C[rows, NR] = sum over k of a[k][row] * b[k][column], or added to C.
-using TileFn = void (*)(int64_t k, const float* a, int64_t step_a, const float* b, int64_t step_b, float* c, int64_t ldc, bool add);
+/// C[rows, NR] = sum over k of a[k][row] * b[k][column], or added to C. Panels as gemm_pack.h makes them, k in units.
+using TileFn = void (*)(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool add);
+
+/// One kernel per row count (entry 0 is unused): padding the last panel instead would cost 9 % at 128 rows.
+struct TileTable {
+  TileFn rows[kTileRows + 1];
+};
 
 struct MultiplyFloats {
   static SIMMIM_INLINE Vec apply(Vec a, Vec b, Vec sum) { return a * b + sum; }
 };
+#if defined(__AVX512BF16__)
+/// Units are pairs of bf16: sum += a.high * b.high, then += a.low * b.low.
+struct MultiplyPairs {
+  static SIMMIM_INLINE Vec apply(Vec a, Vec b, Vec sum) { return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b)); }
+};
+#endif
 
 template <int ROWS, class Multiply>
-static SIMMIM_INLINE void tile_body(int64_t k, const float* a, int64_t step_a, const float* b, int64_t step_b, float* c, int64_t ldc, bool add) {
+static void tile(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool add) {
   Vec sum[ROWS][kTileVecs];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++)
@@ -33,7 +44,7 @@ static SIMMIM_INLINE void tile_body(int64_t k, const float* a, int64_t step_a, c
     __builtin_prefetch(c + i * ldc, 1);
     __builtin_prefetch(c + i * ldc + kTileColumns - 1, 1);
   }
-  for (int64_t p = 0; p < k; p++, a += step_a, b += step_b) {
+  for (int64_t p = 0; p < k; p++, a += kPitchA, b += kTileColumns) {
     Vec row[kTileVecs];
 #pragma GCC unroll 4
     for (int j = 0; j < kTileVecs; j++) row[j] = load(b + j * kLanes);
@@ -56,19 +67,16 @@ static SIMMIM_INLINE void tile_body(int64_t k, const float* a, int64_t step_a, c
     for (int j = 0; j < kTileVecs; j++) store(c + i * ldc + j * kLanes, sum[i][j]);
 }
 
-template <int ROWS>
-static void tile_f32(int64_t k, const float* a, int64_t step_a, const float* b, int64_t step_b, float* c, int64_t ldc, bool add) {
-  tile_body<ROWS, MultiplyFloats>(k, a, step_a, b, step_b, c, ldc, add);
+template <class Multiply, int ROWS = kTileRows>
+constexpr void fill_tiles(TileTable& table) {
+  table.rows[ROWS] = tile<ROWS, Multiply>;
+  if constexpr (ROWS > 1) fill_tiles<Multiply, ROWS - 1>(table);
 }
-
-/// One kernel per row count: padding the last panel instead would cost 9 % at 128 rows.
-struct TileTable {
-  TileFn rows[kTileRows + 1];
-};
-template <int ROWS = kTileRows>
-constexpr void fill_tiles_f32(TileTable& table) {
-  table.rows[ROWS] = tile_f32<ROWS>;
-  if constexpr (ROWS > 1) fill_tiles_f32<ROWS - 1>(table);
+template <class Multiply>
+constexpr TileTable tile_table() {
+  TileTable table{};
+  fill_tiles<Multiply>(table);
+  return table;
 }
 
 }  // namespace simmim::SIMMIM_ISA

@@ -88,28 +88,52 @@ SIMMIM_INLINE float load_unit(const char* p, bool whole = true) {
   return __builtin_bit_cast(float, static_cast<uint32_t>(h[0]) | (whole ? static_cast<uint32_t>(h[1]) << 16 : 0));
 }
 
-/// Source rows run along the panel (element (k, i) at source[k * ld + i]): copies k rows of `width` elements,
-/// zero-filled to `pitch`.
+/// kLanes (or n) units of the k-row at p, and of the next k-row when units are pairs and there is one.
 template <Source S>
-static void pack_rows(const char* source, int64_t ld, int64_t k, int64_t width, int64_t pitch, float* d) {
+SIMMIM_INLINE Vec load_rows_n(const char* p, int64_t ld, bool pair, int n) {
+  Vec v{};
+  for (int i = 0; i < n; i++) {
+    if constexpr (S == Source::bf16_pairs) {
+      const uint16_t* low = reinterpret_cast<const uint16_t*>(p) + i;
+      v[i] = __builtin_bit_cast(float, low[0] | static_cast<uint32_t>(pair ? low[ld] : 0) << 16);
+    } else {
+      v[i] = load_unit<S>(p + i * source_bytes(S));
+    }
+  }
+  return v;
+}
+template <Source S>
+SIMMIM_INLINE Vec load_rows(const char* p, int64_t ld, bool pair) {
+  if constexpr (S != Source::bf16_pairs) return load_units<S>(p);
+#if defined(__AVX512F__)
+  const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  if (!pair) return _mm512_castsi512_ps(low);
+  const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2 * ld)));
+  return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+#else
+  return load_rows_n<S>(p, ld, pair, kLanes);
+#endif
+}
+
+/// Source rows run along the panels (element (k, i) at source[k * ld + i]): deals k rows of `width` elements out to
+/// panels of `panel` elements each, whose k-rows are `pitch` and whose starts are `stride` floats apart. All panels
+/// advance together, because the source is contiguous along a row only. What lies between the last element and
+/// `pitch` is never used and is left arbitrary.
+template <Source S>
+static void pack_rows(const char* source, int64_t ld, int64_t k, int64_t width, int64_t panel, int64_t pitch, int64_t stride, float* d) {
   constexpr int64_t size = source_bytes(S);
   for (int64_t p = 0; p < k; p += source_unit(S), d += pitch) {
     const char* row = source + p * ld * size;
-    int64_t i = 0;
-    if constexpr (S == Source::bf16_pairs) {
-      const uint16_t* low = reinterpret_cast<const uint16_t*>(row);
-      const uint16_t* high = low + ld;
-      uint32_t* out = reinterpret_cast<uint32_t*>(d);
-      if (p + 1 < k) {
-        for (; i < width; i++) out[i] = low[i] | static_cast<uint32_t>(high[i]) << 16;
-      } else {
-        for (; i < width; i++) out[i] = low[i];
+    // A register may be read past the row's end where that is still inside the block: not from its last row.
+    const bool inside = ld >= kLanes && p + source_unit(S) < k;
+    float* out = d;
+    for (int64_t i0 = 0; i0 < width; i0 += panel, out += stride)
+      for (int64_t i = 0; i < panel; i += kLanes) {
+        const int64_t rest = width - i0 - i;
+        if (rest <= 0) break;
+        const char* at = row + (i0 + i) * size;
+        store(out + i, inside || rest >= kLanes ? load_rows<S>(at, ld, p + 1 < k) : load_rows_n<S>(at, ld, p + 1 < k, static_cast<int>(rest)));
       }
-    } else {
-      for (; i + kLanes <= width; i += kLanes) store(d + i, load_units<S>(row + i * size));
-      for (; i < width; i++) d[i] = load_unit<S>(row + i * size);
-    }
-    for (; i < pitch; i++) d[i] = 0;
   }
 }
 

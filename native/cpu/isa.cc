@@ -57,7 +57,7 @@ void set_isa(Isa isa) {
 }
 
 bool has_bf16_dot() {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(SIMMIM_BF16_DOT)
   static const bool has = [] {
     const char* wish = std::getenv("SIMMIM_BF16");
     __builtin_cpu_init();

@@ -194,7 +194,7 @@ describe('matmul', () => {
   });
 });
 
-const LINEAR_SHAPES = [[1, 1, 1], [0, 4, 5], [3, 1, 7], [5, 4, 0], [17, 33, 40], [150, 24, 50], [31, 500, 37], [2, 900, 18], [400, 16, 9]] as const; // rows, I, O
+const LINEAR_SHAPES = [[1, 1, 1], [0, 4, 5], [3, 1, 7], [5, 4, 0], [17, 33, 40], [150, 24, 50], [31, 500, 37], [2, 900, 18], [400, 16, 9], [40, 2100, 16], [2301, 8, 12]] as const; // rows, I, O
 
 describe.each(['f32', 'bf16'] as const)('linear in %s', (dtype) => {
   const rounding = dtype === 'bf16' ? 2 ** -8 : 0;
