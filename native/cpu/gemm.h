@@ -5,40 +5,13 @@
 // blocks are added in order, and where and whether K is cut depends on (M, N, K) alone. Threads only share out
 // the rows and columns.
 #pragma once
-#include "../core/tensor.h"
+#include "gemm_shared.h"
 
 #ifndef SIMMIM_ISA
 #error "gemm.h belongs to files compiled per instruction-set level (see native/CMakeLists.txt)"
 #endif
 
 namespace simmim::SIMMIM_ISA {
-
-/// An optional M x N matrix beside C, with C's leading dimension.
-struct Side {
-  void* data = nullptr;
-  DType dtype = DType::f32;
-};
-
-/// v = sum; v += bias; `pre` = v; v = GELU(v) if `gelu`; v *= GELU'(gelu_of); v += residual; C = v.
-struct Gemm {
-  int64_t m = 0, n = 0, k = 0;
-  DType operands = DType::f32;        // of A and B: f32 or bf16
-  const void* a = nullptr;            // [M, K], or [K, M] when transpose_a
-  int64_t lda = 0;
-  bool transpose_a = false;
-  const void* b = nullptr;            // [K, N], or [N, K] when transpose_b
-  int64_t ldb = 0;
-  bool transpose_b = false;
-  void* c = nullptr;                  // [M, N]
-  int64_t ldc = 0;
-  DType result = DType::f32;          // of C: f32 or bf16
-  bool accumulate = false;            // v = C + sum; f32 C without finishing only
-  const float* bias = nullptr;        // [N]
-  Side pre;                           // written: the value before GELU
-  bool gelu = false;
-  Side gelu_of;                       // read: pre-activations whose GELU derivative multiplies v
-  Side residual;                      // read
-};
 
 /// Uses the thread pool when the product is worth it; may be called from inside a parallel region (runs inline).
 void gemm(const Gemm& g);

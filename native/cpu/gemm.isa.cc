@@ -5,8 +5,7 @@
 // of A in the second); a tall K with a small C is cut into slices whose partial sums are added in order.
 #include "gemm.h"
 
-#include "gelu.h"
-#include "gemm_buffers.h"
+#include "gemm_finish.h"
 #include "gemm_kernel.h"
 #include "gemm_pack.h"
 #include "isa.h"
@@ -21,60 +20,27 @@ SIMMIM_INLINE constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b -
 SIMMIM_INLINE constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 SIMMIM_INLINE constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
-constexpr TileTable kFloatTiles = tile_table<MultiplyFloats>();
-SIMMIM_INLINE const TileTable& tiles_of(Source source) {
+constexpr GemmKernels kFloatKernels = gemm_kernels<MultiplyFloats>();
+SIMMIM_INLINE const GemmKernels& kernels_for(Source source) {
 #if defined(__AVX512F__) && defined(SIMMIM_BF16_DOT)
-  if (source == Source::bf16_pairs) return *static_cast<const TileTable*>(bf16_dot_tiles());
+  if (source == Source::bf16_pairs) return bf16_dot_kernels();
 #endif
   (void)source;
-  return kFloatTiles;
-}
-
-SIMMIM_INLINE Vec load_side(const Side& side, int64_t at, int n) {
-  if (side.dtype == DType::f32) {
-    const float* p = static_cast<const float*>(side.data) + at;
-    return n == kLanes ? load(p) : load_n(p, n);
-  }
-  const uint16_t* p = static_cast<const uint16_t*>(side.data) + at;
-  if (n == kLanes) return load(p);
-  Vec v{};
-  for (int i = 0; i < n; i++) v[i] = bf16_to_float(p[i]);
-  return v;
-}
-SIMMIM_INLINE void store_side(const Side& side, int64_t at, Vec v, int n) {
-  if (side.dtype == DType::f32) {
-    float* p = static_cast<float*>(side.data) + at;
-    if (n == kLanes) store(p, v);
-    else store_n(p, v, n);
-    return;
-  }
-  uint16_t* p = static_cast<uint16_t*>(side.data) + at;
-  if (n == kLanes) return store(p, v);
-  for (int i = 0; i < n; i++) p[i] = float_to_bf16(v[i]);
+  return kFloatKernels;
 }
 
 bool has_finish(const Gemm& g) {
   return g.bias || g.pre.data || g.gelu || g.gelu_of.data || g.residual.data || g.result != DType::f32;
 }
 
-/// Finishes `n` sums of row i from column j on.
-SIMMIM_INLINE void finish_vec(const Gemm& g, const Side& c, Vec v, int64_t i, int64_t j, int n) {
-  const int64_t at = i * g.ldc + j;
-  if (g.bias) v += n == kLanes ? load(g.bias + j) : load_n(g.bias + j, n);
-  if (g.pre.data) store_side(g.pre, at, v, n);
-  if (g.gelu) v = gelu(v);
-  if (g.gelu_of.data) v *= gelu_derivative(load_side(g.gelu_of, at, n));
-  if (g.residual.data) v += load_side(g.residual, at, n);
-  store_side(c, at, v, n);
-}
-void finish_rows(const Gemm& g, const float* sums, int64_t ld, int64_t i0, int64_t m, int64_t j0, int64_t n) {
-  const Side c{g.c, g.result};
-  for (int64_t i = 0; i < m; i++)
-    for (int64_t j = 0; j < n; j += kLanes) {
-      const int lanes = static_cast<int>(smaller(kLanes, n - j));
-      const float* p = sums + i * ld + j;
-      finish_vec(g, c, lanes == kLanes ? load(p) : load_n(p, lanes), i0 + i, j0 + j, lanes);
-    }
+/// Asks for the lines of C that a tile will be finished into, so that they arrive while it is computed.
+SIMMIM_INLINE void prefetch_rows(const Gemm& g, int64_t i0, int64_t m, int64_t j0) {
+  const int64_t size = g.result == DType::f32 ? 4 : 2;
+  char* c = static_cast<char*>(g.c) + (i0 * g.ldc + j0) * size;
+  for (int64_t i = 0; i < m; i++, c += g.ldc * size) {
+    __builtin_prefetch(c, 1);
+    if (size == 4) __builtin_prefetch(c + 64, 1);
+  }
 }
 /// The part of a tile that is inside C, when the tile was computed aside: c (+)= tile.
 void copy_tile(const float* tile, float* c, int64_t ldc, int64_t m, int64_t n, bool add) {
@@ -109,7 +75,7 @@ void run_block(const Block& block) {
   const Gemm& g = block.g;
   const int64_t depth = block_depth(block.depth.size(), unit), units = ceil_div(depth, unit);
   const int64_t m_total = block.rows.size(), n_total = block.columns.size();
-  const TileTable& tiles = tiles_of(S);
+  const GemmKernels& kernels = kernels_for(S);
   alignas(64) float aside[kTileRows * kTileColumns];
   float* const packed_b = gemm_buffer(GemmBuffer::packed_b, static_cast<size_t>(round_up(smaller(kBlockN, n_total), kTileColumns) * units));
   float* const packed_a = gemm_buffer(GemmBuffer::packed_a, static_cast<size_t>(ceil_div(kBlockM, kTileRows) * kPitchA * units));
@@ -140,15 +106,16 @@ void run_block(const Block& block) {
             float* c = block.sums + (ic + i) * block.ld_sums + jc + j;
             const bool whole = width == kTileColumns;
             if (whole && !finish) {
-              tiles.rows[height](ku, panel_a, panel_b, c, block.ld_sums, add);
+              kernels.tiles[height](ku, panel_a, panel_b, c, block.ld_sums, add);
               continue;
             }
+            if (finish) prefetch_rows(g, row + i, height, column + j);
             if (finish && add) {  // the last block of K: earlier sums join in the tile
               for (int64_t r = 0; r < height; r++)
                 for (int64_t s = 0; s < width; s++) aside[r * kTileColumns + s] = c[r * block.ld_sums + s];
             }
-            tiles.rows[height](ku, panel_a, panel_b, aside, kTileColumns, finish && add);
-            if (finish) finish_rows(g, aside, kTileColumns, row + i, height, column + j, width);
+            kernels.tiles[height](ku, panel_a, panel_b, aside, kTileColumns, finish && add);
+            if (finish) kernels.finish(g, aside, kTileColumns, row + i, height, column + j, width);
             else copy_tile(aside, c, block.ld_sums, height, width, add);
           }
         }

@@ -1,4 +1,4 @@
-#include "gemm_buffers.h"
+#include "gemm_shared.h"
 
 #include <cstdio>
 #include <cstdlib>

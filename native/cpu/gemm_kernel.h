@@ -1,5 +1,6 @@
 // The micro-kernel: an MR x NR tile of C stays in registers while a panel of A and a panel of B stream by.
 #pragma once
+#include "gemm_shared.h"
 #include "vec.h"
 
 namespace simmim::SIMMIM_ISA {
@@ -10,17 +11,10 @@ constexpr int kTileRows = 14, kTileVecs = 2;
 #else
 constexpr int kTileRows = 6, kTileVecs = 2;
 #endif
+static_assert(kTileRows <= kMaxTileRows);
 constexpr int kTileColumns = kTileVecs * kLanes;
 /// Distance of two k-rows in a packed panel of A: whole registers, so that packing needs no masks.
 constexpr int kPitchA = (kTileRows + kLanes - 1) / kLanes * kLanes;
-
-/// C[rows, NR] = sum over k of a[k][row] * b[k][column], or added to C. Panels as gemm_pack.h makes them, k in units.
-using TileFn = void (*)(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool add);
-
-/// One kernel per row count (entry 0 is unused): padding the last panel instead would cost 9 % at 128 rows.
-struct TileTable {
-  TileFn rows[kTileRows + 1];
-};
 
 struct MultiplyFloats {
   static SIMMIM_INLINE Vec apply(Vec a, Vec b, Vec sum) { return a * b + sum; }
@@ -32,6 +26,7 @@ struct MultiplyPairs {
 };
 #endif
 
+/// C[ROWS, NR] = sum over k of a[k][row] * b[k][column], or added to C. Panels as gemm_pack.h makes them, k in units.
 template <int ROWS, class Multiply>
 static void tile(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool add) {
   Vec sum[ROWS][kTileVecs];
@@ -68,15 +63,9 @@ static void tile(int64_t k, const float* a, const float* b, float* c, int64_t ld
 }
 
 template <class Multiply, int ROWS = kTileRows>
-constexpr void fill_tiles(TileTable& table) {
-  table.rows[ROWS] = tile<ROWS, Multiply>;
-  if constexpr (ROWS > 1) fill_tiles<Multiply, ROWS - 1>(table);
-}
-template <class Multiply>
-constexpr TileTable tile_table() {
-  TileTable table{};
-  fill_tiles<Multiply>(table);
-  return table;
+constexpr void fill_tiles(GemmKernels& kernels) {
+  kernels.tiles[ROWS] = tile<ROWS, Multiply>;
+  if constexpr (ROWS > 1) fill_tiles<Multiply, ROWS - 1>(kernels);
 }
 
 }  // namespace simmim::SIMMIM_ISA

@@ -118,7 +118,9 @@ SIMMIM_INLINE Vec load(const uint16_t* p) {
 #endif
 }
 SIMMIM_INLINE void store(uint16_t* p, Vec v) {
-#if defined(__AVX512F__)
+#if defined(__AVX512BF16__)  // the same rounding, but denormals become zero
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
+#elif defined(__AVX512F__)
   const __m512i u = _mm512_castps_si512(v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
   __m512i r = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
