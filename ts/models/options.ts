@@ -64,7 +64,7 @@ function checkOption(op: string, name: string, value: unknown, like: unknown): v
 export function withOptions<C extends object>(op: string, preset: C, overrides: object): C {
   const merged: Record<string, unknown> = { ...(preset as Options) };
   for (const [name, value] of Object.entries(overrides as Options)) {
-    if (!(name in preset)) unknownName(op, 'option', name, Object.keys(preset));
+    if (!Object.hasOwn(preset, name)) unknownName(op, 'option', name, Object.keys(preset));
     if (value === undefined) continue;
     checkOption(op, name, value, (preset as Options)[name]);
     merged[name] = value;

@@ -153,7 +153,7 @@ interface Stage {
 }
 
 /** The Swin encoder of SimMIM. */
-export class SwinTransformer implements Encoder {
+export class SwinTransformer implements Pyramid {
   readonly absolute_pos_embed: Parameter | null;
   readonly mask_token: Parameter;
   readonly patch_embed: PatchEmbed;
@@ -196,47 +196,44 @@ export class SwinTransformer implements Encoder {
   }
 
   forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
-    checkInputs(this, images, mask);
-    let x = this.embed(images, mask, ctx);
-    for (let i = 0; i < this.layers.length; i++) x = this.merge(this.stage(x, i, ctx), i, ctx);
-    const z = this.norm.apply(x);
+    const maps = runPyramid(this, images, mask, ctx);
+    const z = this.norm.apply(maps[maps.length - 1] as tf.Tensor);
     ctx.observe?.('norm', z);
     return z;
   }
 
   features(images: tf.Tensor, ctx: Context): tf.Tensor[] {
-    checkInputs(this, images, null);
-    const maps: tf.Tensor[] = [];
-    let x = this.embed(images, null, ctx);
-    for (let i = 0; i < this.layers.length; i++) {
-      const map = this.stage(x, i, ctx);
-      maps.push(map);
-      x = this.merge(map, i, ctx);
+    return runPyramid(this, images, null, ctx);
+  }
+}
+
+/** What both versions of Swin are made of. */
+export interface Pyramid extends Encoder {
+  readonly patch_embed: PatchEmbed;
+  readonly mask_token: Parameter;
+  readonly absolute_pos_embed: Parameter | null;
+  readonly layers: readonly {
+    readonly blocks: readonly { apply(x: tf.Tensor, ctx: Context): tf.Tensor }[];
+    readonly downsample: { apply(x: tf.Tensor): tf.Tensor } | null;
+  }[];
+  readonly config: { readonly checkpointing: boolean };
+}
+
+/** Patches, mask token and positions, then all stages: each one's output in front of its patch merging, [B, h, w, C_i]. */
+export function runPyramid(encoder: Pyramid, images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor[] {
+  checkInputs(encoder, images, mask);
+  const patches = encoder.patch_embed.apply(images);
+  ctx.observe?.('patch_embed', patches);
+  let x = embedTokens(patches, mask, encoder.mask_token, encoder.absolute_pos_embed);
+  ctx.observe?.('tokens', x);
+  return encoder.layers.map(({ blocks, downsample }, i) => {
+    const map = runBlocks(x, blocks, `layers.${i}.blocks`, encoder.config.checkpointing, ctx);
+    if (downsample) {
+      x = tf.tidy(() => downsample.apply(map));
+      ctx.observe?.(`layers.${i}.downsample`, x);
     }
-    return maps;
-  }
-
-  /** Patches, the mask token in place of hidden ones, positions: [B, Cin, H, W] -> [B, h, w, C]. */
-  private embed(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
-    const x = this.patch_embed.apply(images);
-    ctx.observe?.('patch_embed', x);
-    const tokens = embedTokens(x, mask, this.mask_token, this.absolute_pos_embed);
-    ctx.observe?.('tokens', tokens);
-    return tokens;
-  }
-
-  private stage(x: tf.Tensor, i: number, ctx: Context): tf.Tensor {
-    const { blocks } = this.layers[i] as Stage;
-    return runBlocks(x, blocks, `layers.${i}.blocks`, this.config.checkpointing, ctx);
-  }
-
-  private merge(x: tf.Tensor, i: number, ctx: Context): tf.Tensor {
-    const { downsample } = this.layers[i] as Stage;
-    if (!downsample) return x;
-    const y = tf.tidy(() => downsample.apply(x));
-    ctx.observe?.(`layers.${i}.downsample`, y);
-    return y;
-  }
+    return map;
+  });
 }
 
 /** Mask token in place of hidden tokens, then the absolute positions: [B, h, w, C] -> [B, h, w, C]. */
@@ -249,13 +246,19 @@ export function embedTokens(x: tf.Tensor, mask: tf.Tensor | null, token: Paramet
   return tf.reshape(tokens, [batch, h, w, channels]);
 }
 
-/** Runs blocks one after another, each in its own memory scope, recomputed in the backward pass if `recompute`. */
+/**
+ * Runs blocks one after another, each in its own memory scope, recomputed in the backward pass if `recompute`.
+ * Outside training a block's output is freed as soon as the next block has used it.
+ */
 export function runBlocks(x: tf.Tensor, blocks: readonly { apply(x: tf.Tensor, ctx: Context): tf.Tensor }[], name: string, recompute: boolean, ctx: Context): tf.Tensor {
+  const inference = !ctx.training && !ctx.observe && !tf.engine().isTapeOn();
   let y = x;
   blocks.forEach((block, j) => {
+    const before = y;
     const run = (input: tf.Tensor): tf.Tensor => tf.tidy(() => block.apply(input, ctx));
     const variables = recompute && ctx.training ? parametersOf(block).map((p) => p.value) : null;
-    y = variables ? checkpoint(run, variables)(y) : run(y);
+    y = variables ? checkpoint(run, variables)(before) : run(before);
+    if (inference && before !== x) before.dispose();
     ctx.observe?.(`${name}.${j}`, y);
   });
   return y;

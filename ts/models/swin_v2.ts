@@ -6,8 +6,8 @@ import { LayerNorm, Linear, Mlp, PatchEmbed, dropPathRates, type DropPath } from
 import { Constant, type Parameter } from '../nn/module';
 import { biasMlp, continuousBias, logSpacedCoordinates, type BiasMlp } from '../nn/rel_bias';
 import { windowAttention } from '../ops/window_attention';
-import { checkInputs, pair, type Encoder } from './encoder';
-import { blockDrops, embedTokens, gatherNeighbours, planWindow, runBlocks, stageGeometry, type BlockPlace, type StageGeometry, type SwinConfig, type WindowPlan } from './swin';
+import { pair } from './encoder';
+import { blockDrops, gatherNeighbours, planWindow, runPyramid, stageGeometry, type BlockPlace, type Pyramid, type StageGeometry, type SwinConfig, type WindowPlan } from './swin';
 
 /**
  * Swin Transformer V2 (Liu et al., CVPR 2022) with a mask token, as in microsoft/Swin-Transformer
@@ -116,7 +116,7 @@ interface StageV2 {
 }
 
 /** The SwinV2 encoder of SimMIM. */
-export class SwinTransformerV2 implements Encoder {
+export class SwinTransformerV2 implements Pyramid {
   readonly absolute_pos_embed: Parameter | null;
   readonly mask_token: Parameter;
   readonly patch_embed: PatchEmbed;
@@ -162,46 +162,14 @@ export class SwinTransformerV2 implements Encoder {
   }
 
   forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
-    checkInputs(this, images, mask);
-    let x = this.embed(images, mask, ctx);
-    for (let i = 0; i < this.layers.length; i++) x = this.merge(this.stage(x, i, ctx), i, ctx);
-    const z = this.norm.apply(x);
+    const maps = runPyramid(this, images, mask, ctx);
+    const z = this.norm.apply(maps[maps.length - 1] as tf.Tensor);
     ctx.observe?.('norm', z);
     return z;
   }
 
   features(images: tf.Tensor, ctx: Context): tf.Tensor[] {
-    checkInputs(this, images, null);
-    const maps: tf.Tensor[] = [];
-    let x = this.embed(images, null, ctx);
-    for (let i = 0; i < this.layers.length; i++) {
-      const map = this.stage(x, i, ctx);
-      maps.push(map);
-      x = this.merge(map, i, ctx);
-    }
-    return maps;
-  }
-
-  /** Patches, the mask token in place of hidden ones, positions: [B, Cin, H, W] -> [B, h, w, C]. */
-  private embed(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
-    const x = this.patch_embed.apply(images);
-    ctx.observe?.('patch_embed', x);
-    const tokens = embedTokens(x, mask, this.mask_token, this.absolute_pos_embed);
-    ctx.observe?.('tokens', tokens);
-    return tokens;
-  }
-
-  private stage(x: tf.Tensor, i: number, ctx: Context): tf.Tensor {
-    const { blocks } = this.layers[i] as StageV2;
-    return runBlocks(x, blocks, `layers.${i}.blocks`, this.config.checkpointing, ctx);
-  }
-
-  private merge(x: tf.Tensor, i: number, ctx: Context): tf.Tensor {
-    const { downsample } = this.layers[i] as StageV2;
-    if (!downsample) return x;
-    const y = tf.tidy(() => downsample.apply(x));
-    ctx.observe?.(`layers.${i}.downsample`, y);
-    return y;
+    return runPyramid(this, images, null, ctx);
   }
 }
 

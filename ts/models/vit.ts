@@ -183,8 +183,11 @@ export class VisionTransformer implements Encoder {
     const bias = this.rel_pos_bias?.apply() ?? null;
     if (bias) ctx.observe?.('rel_pos_bias', bias);
     const recompute = this.config.checkpointing && ctx.training;
+    const inference = !ctx.training && !ctx.observe && !tf.engine().isTapeOn();
     this.blocks.forEach((block, i) => {
+      const before = x;
       x = recompute ? recomputed(block, x, bias, ctx) : tf.tidy(() => block.apply(x, bias, ctx));
+      if (inference) before.dispose();
       ctx.observe?.(`blocks.${i}`, x);
     });
     if (!this.norm) return x;
