@@ -131,4 +131,20 @@ SIMMIM_INLINE void store(uint16_t* p, Vec v) {
 #endif
 }
 
+/// As load_n and store_n for floats: memory beyond p + n is not touched.
+SIMMIM_INLINE Vec load_n(const uint16_t* p, int n, float fill = 0) {
+#if defined(__AVX512F__)
+  const __mmask16 some = static_cast<__mmask16>((1u << n) - 1);
+  const __m512i wide = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, p)), 16);
+  return _mm512_mask_mov_ps(splat(fill), some, _mm512_castsi512_ps(wide));
+#else
+  Vec v = splat(fill);
+  for (int i = 0; i < n; i++) v[i] = bf16_to_float(p[i]);
+  return v;
+#endif
+}
+SIMMIM_INLINE void store_n(uint16_t* p, Vec v, int n) {
+  for (int i = 0; i < n; i++) p[i] = float_to_bf16(v[i]);
+}
+
 }  // namespace simmim::SIMMIM_ISA

@@ -1,0 +1,122 @@
+#include "masked_loss.h"
+
+#include "../cpu/reduce.h"
+#include "../cpu/thread_pool.h"
+
+namespace simmim::SIMMIM_ISA {
+
+/// The loss of residuals d = target - image.
+template <LossKind kind>
+static SIMMIM_INLINE Vec loss_of(Vec d, float beta) {
+  if constexpr (kind == LossKind::l2) return d * d;
+  const Vec magnitude = abs(d);
+  if constexpr (kind == LossKind::l1) return magnitude;
+  const Vec clipped = min(splat(beta), magnitude);  // beta first: NaN stays
+  return clipped * (magnitude - 0.5f * clipped) / beta;
+}
+/// Its derivative in d; that of |d| at 0 is 0.
+template <LossKind kind>
+static SIMMIM_INLINE Vec slope_of(Vec d, float beta) {
+  if constexpr (kind == LossKind::l2) return 2.0f * d;
+  const Vec sign = select(d > 0.0f, splat(1.0f), select(d < 0.0f, splat(-1.0f), d));
+  if constexpr (kind == LossKind::l1) return sign;
+  return select(abs(d) < beta, d / beta, sign);
+}
+
+template <class F>
+static SIMMIM_INLINE void with_kind(int32_t kind, const F& f) {
+  switch (static_cast<LossKind>(kind)) {
+    case LossKind::l1: return f.template operator()<LossKind::l1>();
+    case LossKind::l2: return f.template operator()<LossKind::l2>();
+    case LossKind::smooth_l1: return f.template operator()<LossKind::smooth_l1>();
+  }
+}
+
+/// The extents of one call.
+struct LossMap {
+  int64_t h, w, planes, height, width, r, mask_rows, mask_columns;
+  template <class K>
+  explicit LossMap(const K& k)
+      : h(k.pred.dim(1)), w(k.pred.dim(2)), planes(k.target.dim(1)), height(k.target.dim(2)), width(k.target.dim(3)), r(height / h),
+        mask_rows(k.mask.dim(1)), mask_columns(k.mask.dim(2)) {}
+};
+
+/// f(feature offset, pixel offset, weights, n) for each run of n pixels of cell row `row` that lies together in pred and target.
+/// `pixels` [W] holds the mask of one row of pixels, spread from cells to pixels whenever the mask row changes.
+template <class F>
+static SIMMIM_INLINE void for_runs(const LossMap& g, const float* mask, int64_t row, float* pixels, const F& f) {
+  const int64_t b = row / g.h, top = row % g.h * g.r, patch = g.height / g.mask_rows;
+  int64_t spread = -1;
+  for (int64_t i = 0; i < g.r; i++) {
+    const int64_t mask_row = (top + i) / patch;
+    if (mask_row != spread) {
+      const float* m = mask + (b * g.mask_rows + mask_row) * g.mask_columns;
+      for (int64_t x = 0; x < g.mask_columns; x++)
+        for (int64_t j = 0; j < patch; j++) pixels[x * patch + j] = m[x];
+      spread = mask_row;
+    }
+    for (int64_t c = 0; c < g.planes; c++)
+      for (int64_t x = 0; x < g.w; x++)
+        f((row * g.w + x) * g.planes * g.r * g.r + (c * g.r + i) * g.r, ((b * g.planes + c) * g.height + top + i) * g.width + x * g.r, pixels + x * g.r);
+  }
+}
+
+/// True when a register of mask values is 0 throughout.
+static SIMMIM_INLINE bool nothing_hidden(Vec m) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(m), reinterpret_cast<__m512i>(m)) == 0;
+#else
+  return sum(abs(m)) == 0;
+#endif
+}
+
+void run(const MaskedLoss& k) {
+  const LossMap g(k);
+  const int64_t rows = k.pred.dim(0) * g.h;
+  double* sums = static_cast<double*>(k.workspace);
+  float* pixels = reinterpret_cast<float*>(sums + rows);
+  const float *pred = k.pred.f32(), *target = k.target.f32();
+  with_kind(k.kind, [&]<LossKind kind>() {
+    parallel_for(rows, [&](int64_t row) {
+      double total = 0;
+      for_runs(g, k.mask.f32(), row, pixels + row * g.width, [&](int64_t feature, int64_t pixel, const float* weights) {
+        Vec partial{};
+        for_lanes(g.r, [&](int64_t j, int n) {
+          const Vec m = load_lanes(weights + j, n);
+          if (nothing_hidden(m)) return;
+          partial = fma(loss_of<kind>(load_lanes(target + pixel + j, n) - load_lanes(pred + feature + j, n), k.beta), m, partial);
+        });
+        total += sum(partial);
+      });
+      sums[row] = total;
+    });
+  });
+  double hidden = 0, total = 0;
+  for (int64_t i = 0; i < k.mask.count(); i++) hidden += k.mask.f32()[i];
+  for (int64_t row = 0; row < rows; row++) total += sums[row];
+  const int64_t patch = g.height / g.mask_rows;
+  const double scale = 1 / (hidden * static_cast<double>(patch * patch) + 1e-5) / static_cast<double>(g.planes);
+  *k.scale.f32() = static_cast<float>(scale);
+  *k.loss.f32() = static_cast<float>(total * scale);
+}
+
+void run(const MaskedLossGrad& k) {
+  const LossMap g(k);
+  const float *pred = k.pred.f32(), *target = k.target.f32();
+  float *dpred = k.dpred.f32(), *pixels = static_cast<float*>(k.workspace);
+  const float factor = -*k.dy.f32() * *k.scale.f32();
+  with_kind(k.kind, [&]<LossKind kind>() {
+    parallel_for(k.pred.dim(0) * g.h, [&](int64_t row) {
+      for_runs(g, k.mask.f32(), row, pixels + row * g.width, [&](int64_t feature, int64_t pixel, const float* weights) {
+        for_lanes(g.r, [&](int64_t j, int n) {
+          const Vec m = load_lanes(weights + j, n);
+          Vec slope{};
+          if (!nothing_hidden(m)) slope = slope_of<kind>(load_lanes(target + pixel + j, n) - load_lanes(pred + feature + j, n), k.beta) * (m * factor);
+          store_lanes(dpred + feature + j, slope, n);
+        });
+      });
+    });
+  });
+}
+
+}  // namespace simmim::SIMMIM_ISA
