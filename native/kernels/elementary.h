@@ -1,17 +1,8 @@
 // Element functions of the tfjs families beyond cpu/vmath.h. Included only by files compiled per level.
 #pragma once
-#include "../cpu/vec.h"
-
-#if __has_include("../cpu/vmath.h")
 #include "../cpu/vmath.h"
-#endif
 
 namespace simmim::SIMMIM_ISA {
-
-#if !__has_include("../cpu/vmath.h")
-#define SIMMIM_LIBM(name) SIMMIM_INLINE Vec name(Vec x) { Vec y; for (int i = 0; i < kLanes; i++) y[i] = __builtin_##name##f(x[i]); return y; }
-SIMMIM_LIBM(exp) SIMMIM_LIBM(log) SIMMIM_LIBM(tanh) SIMMIM_LIBM(erf)
-#endif
 
 /// f on every lane, for functions too rare to be worth a polynomial: libm's float version.
 template <class F>
@@ -41,15 +32,9 @@ SIMMIM_INLINE Vec round_even(Vec x) { return LANES(nearbyintf); }
 
 constexpr double kSeluScale = 1.0507009873554804934193349852946, kSeluAlpha = 1.6732632423543772848170429916717;
 
-/// e^x - 1 for x <= 0: the series where the subtraction would cancel.
-SIMMIM_INLINE Vec exp_minus_one(Vec x) {
-  const Vec series = x * (splat(1.0f) + x * (splat(0.5f) + x * (splat(1.0f / 6) + x * (splat(1.0f / 24) + x * splat(1.0f / 120)))));
-  return select(x > splat(-0.25f), series, exp(x) - splat(1.0f));
-}
-SIMMIM_INLINE Vec sigmoid(Vec x) { return splat(1.0f) / (splat(1.0f) + exp(-x)); }
 SIMMIM_INLINE Vec selu(Vec x) {
   const float scale = static_cast<float>(kSeluScale);
-  return select(x >= Vec{}, splat(scale) * x, splat(static_cast<float>(kSeluScale * kSeluAlpha)) * exp_minus_one(x));
+  return select(x >= Vec{}, splat(scale) * x, splat(static_cast<float>(kSeluScale * kSeluAlpha)) * expm1(x));
 }
 /// ln(1 + e^x); beyond the bounds one of the two terms is below the precision of float.
 SIMMIM_INLINE Vec softplus(Vec x) {

@@ -22,12 +22,12 @@
   UNARY(leaky_relu, select(x < splat(0.0f), a * x, x), x < 0 ? a * x : x)                                           \
   UNARY(step, select(x != x, x, select(x > splat(0.0f), splat(1.0f), a)), x > 0 ? 1.0 : a)                          \
   UNARY(exp, exp(x), __builtin_exp(x))                                                                              \
-  UNARY(expm1, LANES(expm1f), __builtin_expm1(x))                                                                   \
+  UNARY(expm1, expm1(x), __builtin_expm1(x))                                                                   \
   UNARY(log, log(x), __builtin_log(x))                                                                              \
-  UNARY(log1p, LANES(log1pf), __builtin_log1p(x))                                                                   \
+  UNARY(log1p, log1p(x), __builtin_log1p(x))                                                                   \
   UNARY(sigmoid, sigmoid(x), 1 / (1 + __builtin_exp(-x)))                                                           \
   UNARY(softplus, softplus(x), x > 13.94 ? x : x < -13.94 ? __builtin_exp(x) : __builtin_log(1 + __builtin_exp(x))) \
-  UNARY(elu, select((x >= splat(0.0f)) | (x != x), x, exp_minus_one(x)), x >= 0 ? x : __builtin_expm1(x))           \
+  UNARY(elu, select((x >= splat(0.0f)) | (x != x), x, expm1(x)), x >= 0 ? x : __builtin_expm1(x))           \
   UNARY(selu, selu(x), x >= 0 ? kSeluScale * x : kSeluScale * kSeluAlpha * __builtin_expm1(x))                      \
   UNARY(erf, erf(x), __builtin_erf(x))                                                                              \
   UNARY(tanh, tanh(x), __builtin_tanh(x))                                                                           \

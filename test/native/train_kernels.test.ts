@@ -72,12 +72,11 @@ test('mask_tokens and its gradient', () => {
 describe('masked_loss', () => {
   const loss = { l1: Math.abs, l2: (d: number) => d * d, smooth_l1: (d: number) => (Math.abs(d) < 0.5 ? (d * d) / 1 : Math.abs(d) - 0.25) };
   const slope = { l1: Math.sign, l2: (d: number) => 2 * d, smooth_l1: (d: number) => (Math.abs(d) < 0.5 ? d / 0.5 : Math.sign(d)) };
-  const cases = (['l1', 'l2', 'smooth_l1'] as const).flatMap((kind) => [[kind, 2, 3, 2, 1, 32, 4], [kind, 1, 1, 3, 3, 16, 16], [kind, 2, 2, 2, 3, 4, 8], [kind, 1, 3, 1, 1, 7, 7]] as const);
+  const cases = (['l1', 'l2', 'smooth_l1'] as const).flatMap((kind) => [[kind, 2, 3, 2, 1, 32, 4], [kind, 1, 1, 3, 3, 16, 16], [kind, 2, 2, 2, 4, 4, 8], [kind, 1, 3, 1, 1, 7, 7]] as const);
   test.each(cases)('%s: %i samples, %i planes, %i x %i cells of %i pixels, mask cells of %i', (kind, batch, planes, h, w, r, p) => {
     const [height, width] = [h * r, w * r];
     const predShape = [batch, h, w, planes * r * r];
     const [rows, columns] = [height / p, width / p];
-    if (!Number.isInteger(rows) || !Number.isInteger(columns)) return expect(rows * columns).not.toBe(NaN);
     const [pred, target] = [uniform(size(predShape)), uniform(batch * planes * height * width)];
     const mask = Float32Array.from({ length: batch * rows * columns }, () => (rng.uniform() < 0.6 ? 1 : 0));
     let total = 0;

@@ -17,6 +17,20 @@ export const KERNEL_NAMES = [
   'cast',
   'reduce',
   'arg_reduce',
+  'layer_norm',
+  'layer_norm_grad',
+  'mask_tokens',
+  'mask_tokens_grad',
+  'masked_loss',
+  'masked_loss_grad',
+  'pixel_shuffle',
+  'pixel_shuffle_grad',
+  'random_mask',
+  'drop_path',
+  'drop_path_grad',
+  'accumulate',
+  'grad_norm',
+  'adamw',
 ] as const;
 
 export interface FillArgs {
@@ -433,4 +447,356 @@ export function argReduce(a: ArgReduceArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.smallest);
   m.call(13);
   m.adopt(a.y, y);
+}
+
+export interface LayerNormArgs {
+  /** in, f32 or bf16 */
+  x: NativeTensor;
+  /** in, f32 */
+  gamma: NativeTensor;
+  /** in, f32 */
+  beta: NativeTensor;
+  /** out, f32 or bf16 */
+  y: NativeTensor;
+  /** optional_out, f32 */
+  mean?: NativeTensor | null;
+  /** optional_out, f32 */
+  rstd?: NativeTensor | null;
+  /** number */
+  eps: number;
+}
+
+export function layerNorm(a: LayerNormArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.gamma);
+  m.tensor(a.beta);
+  const y = m.tensor(a.y);
+  const mean = m.tensor(a.mean);
+  const rstd = m.tensor(a.rstd);
+  m.scalar(a.eps);
+  m.call(14);
+  m.adopt(a.y, y);
+  m.adopt(a.mean, mean);
+  m.adopt(a.rstd, rstd);
+}
+
+export interface LayerNormGradArgs {
+  /** in, f32 or bf16 */
+  dy: NativeTensor;
+  /** in, f32 or bf16 */
+  x: NativeTensor;
+  /** in, f32 */
+  gamma: NativeTensor;
+  /** in, f32 */
+  mean: NativeTensor;
+  /** in, f32 */
+  rstd: NativeTensor;
+  /** out, f32 or bf16 */
+  dx: NativeTensor;
+  /** optional_out, f32 */
+  dgamma?: NativeTensor | null;
+  /** optional_out, f32 */
+  dbeta?: NativeTensor | null;
+}
+
+export function layerNormGrad(a: LayerNormGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  m.tensor(a.x);
+  m.tensor(a.gamma);
+  m.tensor(a.mean);
+  m.tensor(a.rstd);
+  const dx = m.tensor(a.dx);
+  const dgamma = m.tensor(a.dgamma);
+  const dbeta = m.tensor(a.dbeta);
+  m.call(15);
+  m.adopt(a.dx, dx);
+  m.adopt(a.dgamma, dgamma);
+  m.adopt(a.dbeta, dbeta);
+}
+
+export interface MaskTokensArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** in, f32 */
+  token: NativeTensor;
+  /** in, f32 */
+  mask: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+}
+
+export function maskTokens(a: MaskTokensArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.token);
+  m.tensor(a.mask);
+  const y = m.tensor(a.y);
+  m.call(16);
+  m.adopt(a.y, y);
+}
+
+export interface MaskTokensGradArgs {
+  /** in, f32 */
+  dy: NativeTensor;
+  /** in, f32 */
+  mask: NativeTensor;
+  /** optional_out, f32 */
+  dx?: NativeTensor | null;
+  /** optional_out, f32 */
+  dtoken?: NativeTensor | null;
+}
+
+export function maskTokensGrad(a: MaskTokensGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  m.tensor(a.mask);
+  const dx = m.tensor(a.dx);
+  const dtoken = m.tensor(a.dtoken);
+  m.call(17);
+  m.adopt(a.dx, dx);
+  m.adopt(a.dtoken, dtoken);
+}
+
+export interface MaskedLossArgs {
+  /** in, f32 */
+  pred: NativeTensor;
+  /** in, f32 */
+  target: NativeTensor;
+  /** in, f32 */
+  mask: NativeTensor;
+  /** out, f32 */
+  loss: NativeTensor;
+  /** out, f32 */
+  scale: NativeTensor;
+  /** integer */
+  kind: number;
+  /** number */
+  beta: number;
+}
+
+export function maskedLoss(a: MaskedLossArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.pred);
+  m.tensor(a.target);
+  m.tensor(a.mask);
+  const loss = m.tensor(a.loss);
+  const scale = m.tensor(a.scale);
+  m.scalar(a.kind);
+  m.scalar(a.beta);
+  m.call(18);
+  m.adopt(a.loss, loss);
+  m.adopt(a.scale, scale);
+}
+
+export interface MaskedLossGradArgs {
+  /** in, f32 */
+  dy: NativeTensor;
+  /** in, f32 */
+  pred: NativeTensor;
+  /** in, f32 */
+  target: NativeTensor;
+  /** in, f32 */
+  mask: NativeTensor;
+  /** in, f32 */
+  scale: NativeTensor;
+  /** out, f32 */
+  dpred: NativeTensor;
+  /** integer */
+  kind: number;
+  /** number */
+  beta: number;
+}
+
+export function maskedLossGrad(a: MaskedLossGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  m.tensor(a.pred);
+  m.tensor(a.target);
+  m.tensor(a.mask);
+  m.tensor(a.scale);
+  const dpred = m.tensor(a.dpred);
+  m.scalar(a.kind);
+  m.scalar(a.beta);
+  m.call(19);
+  m.adopt(a.dpred, dpred);
+}
+
+export interface PixelShuffleArgs {
+  /** in, f32 */
+  pred: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+}
+
+export function pixelShuffle(a: PixelShuffleArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.pred);
+  const y = m.tensor(a.y);
+  m.call(20);
+  m.adopt(a.y, y);
+}
+
+export interface PixelShuffleGradArgs {
+  /** in, f32 */
+  dy: NativeTensor;
+  /** out, f32 */
+  dpred: NativeTensor;
+}
+
+export function pixelShuffleGrad(a: PixelShuffleGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  const dpred = m.tensor(a.dpred);
+  m.call(21);
+  m.adopt(a.dpred, dpred);
+}
+
+export interface RandomMaskArgs {
+  /** in, i32 */
+  clock: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+  /** integer */
+  site: number;
+  /** integer */
+  count: number;
+  /** integer */
+  repeat: number;
+}
+
+export function randomMask(a: RandomMaskArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.clock);
+  const y = m.tensor(a.y);
+  m.scalar(a.site);
+  m.scalar(a.count);
+  m.scalar(a.repeat);
+  m.call(22);
+  m.adopt(a.y, y);
+}
+
+export interface DropPathArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** in, f32 */
+  residual: NativeTensor;
+  /** in, i32 */
+  clock: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+  /** number */
+  rate: number;
+  /** integer */
+  site: number;
+}
+
+export function dropPath(a: DropPathArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.residual);
+  m.tensor(a.clock);
+  const y = m.tensor(a.y);
+  m.scalar(a.rate);
+  m.scalar(a.site);
+  m.call(23);
+  m.adopt(a.y, y);
+}
+
+export interface DropPathGradArgs {
+  /** in, f32 */
+  dy: NativeTensor;
+  /** in, i32 */
+  clock: NativeTensor;
+  /** out, f32 */
+  dx: NativeTensor;
+  /** number */
+  rate: number;
+  /** integer */
+  site: number;
+}
+
+export function dropPathGrad(a: DropPathGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  m.tensor(a.clock);
+  const dx = m.tensor(a.dx);
+  m.scalar(a.rate);
+  m.scalar(a.site);
+  m.call(24);
+  m.adopt(a.dx, dx);
+}
+
+export interface AccumulateArgs {
+  /** inout, f32 */
+  flat: NativeTensor;
+  /** in, f32 */
+  gradient: NativeTensor;
+  /** integer */
+  offset: number;
+  /** boolean */
+  overwrite: boolean;
+}
+
+export function accumulate(a: AccumulateArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.flat);
+  m.tensor(a.gradient);
+  m.scalar(a.offset);
+  m.scalar(a.overwrite);
+  m.call(25);
+}
+
+export interface GradNormArgs {
+  /** in, f32 */
+  flat: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+}
+
+export function gradNorm(a: GradNormArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.flat);
+  const y = m.tensor(a.y);
+  m.call(26);
+  m.adopt(a.y, y);
+}
+
+export interface AdamwArgs {
+  /** inout, f32 */
+  weights: NativeTensor;
+  /** inout, f32 */
+  m: NativeTensor;
+  /** inout, f32 */
+  v: NativeTensor;
+  /** in, f32 */
+  gradient: NativeTensor;
+  /** in, f32 */
+  norm: NativeTensor;
+  /** in, i32 */
+  ends: NativeTensor;
+  /** in, f32 */
+  lrScale: NativeTensor;
+  /** in, f32 */
+  decayScale: NativeTensor;
+  /** in, f32 */
+  hyper: NativeTensor;
+  /** optional_inout, bf16 */
+  shadow?: NativeTensor | null;
+}
+
+export function adamw(a: AdamwArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.weights);
+  m.tensor(a.m);
+  m.tensor(a.v);
+  m.tensor(a.gradient);
+  m.tensor(a.norm);
+  m.tensor(a.ends);
+  m.tensor(a.lrScale);
+  m.tensor(a.decayScale);
+  m.tensor(a.hyper);
+  m.tensor(a.shadow);
+  m.call(27);
 }
