@@ -1,6 +1,6 @@
 // Elementary functions on Vec, inlined into the kernels of each instruction-set level.
 //
-// Largest error over a sample of 4 million inputs of every sign and exponent (test/native/vmath.test.ts), in units in
+// Largest error over samples of inputs of every sign and exponent (test/native/vmath.test.ts), in units in
 // the last place, with FMA / on the baseline level:
 //
 //   exp 1.0   expm1 1.4   log 0.8   log1p 0.9   tanh 1.3   sigmoid 2.3   erf 1.1 / 1.5
