@@ -6,7 +6,7 @@ import { SimMIM } from '../../ts/simmim';
 import { type Fixture, readFixture } from './golden';
 
 /** `model` of a fixture's JSON, in the official code's words. */
-interface ModelJson {
+export interface ModelJson {
   type: 'swin' | 'swinv2' | 'vit';
   img_size: number;
   patch_size: number;
@@ -43,14 +43,15 @@ export interface SimmimJson {
   tolerance: { z: number; x_rec: number; loss: number; act: Record<string, number>; grad: Record<string, number> };
 }
 
-function encoderOf(m: ModelJson): Encoder {
+/** The encoder of a fixture's `model`. */
+export function encoderOf(m: ModelJson): Encoder {
   const common = {
     imageSize: m.img_size, patchSize: m.patch_size, inChannels: m.in_chans, embedDim: m.embed_dim, mlpRatio: m.mlp_ratio,
     qkvBias: m.qkv_bias, dropPath: m.drop_path_rate, layerNormEps: m.layer_norm_eps, checkpointing: false, seed: 1,
   };
   if (m.type === 'vit') {
     const config: VitConfig = {
-      ...common, depth: m.depth as number, heads: m.num_heads as number, layerScale: m.init_values ?? null, absolutePosition: m.use_ape === true,
+      ...common, keyBias: false, depth: m.depth as number, heads: m.num_heads as number, layerScale: m.init_values ?? null, absolutePosition: m.use_ape === true,
       relativeBias: m.use_shared_rpb ? 'shared' : m.use_rpb ? 'per_block' : 'none', finalNorm: m.use_mean_pooling !== true,
     };
     return new VisionTransformer(m.type, config);

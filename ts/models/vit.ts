@@ -26,6 +26,8 @@ export interface VitConfig {
   heads: number;
   mlpRatio: number;
   qkvBias: boolean;
+  /** One joint bias with a key part (`attn.qkv.bias`), as timm's and Hugging Face's ViT have, instead of `q_bias` and `v_bias`. */
+  keyBias: boolean;
   /** Initial LayerScale; null: none. */
   layerScale: number | null;
   /** Adds a learnt embedding of each position (class token included). */
@@ -56,19 +58,20 @@ class Attention {
 
   constructor(config: VitConfig, grid: Pair, init: Init, scale: number) {
     const { embedDim, heads } = config;
+    const joint = config.qkvBias && config.keyBias;
     this.heads = heads;
     this.scale = 1 / Math.sqrt(embedDim / heads);
-    this.q_bias = config.qkvBias ? init.constant([embedDim], 0) : null;
-    this.v_bias = config.qkvBias ? init.constant([embedDim], 0) : null;
+    this.q_bias = config.qkvBias && !joint ? init.constant([embedDim], 0) : null;
+    this.v_bias = config.qkvBias && !joint ? init.constant([embedDim], 0) : null;
     this.ownBias = config.relativeBias === 'per_block' ? new VitPositionBias(grid, heads, init) : null;
     this.relative_position_bias_table = this.ownBias?.relative_position_bias_table ?? null;
-    this.qkv = new Linear(embedDim, 3 * embedDim, init, { bias: false });
+    this.qkv = new Linear(embedDim, 3 * embedDim, init, { bias: joint });
     this.proj = new Linear(embedDim, embedDim, init, { scale });
   }
 
   /** Everything in front of the output projection: [B, L, C] -> [B, L, C]. */
   mix(x: tf.Tensor, sharedBias: tf.Tensor | null): tf.Tensor {
-    const qkv = this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias));
+    const qkv = this.qkv.bias ? this.qkv.apply(x) : this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias));
     return attention(qkv, this.ownBias?.apply() ?? sharedBias, { heads: this.heads, scale: this.scale });
   }
 }
@@ -227,6 +230,7 @@ const base: VitConfig = {
   heads: 12,
   mlpRatio: 4,
   qkvBias: true,
+  keyBias: false,
   layerScale: 0.1,
   absolutePosition: false,
   relativeBias: 'shared',
