@@ -4,3 +4,4 @@ export { lossNames, maskedCrossEntropy, targetLoss, type LossName, type LossSpec
 export { gridFromPixels, Masking, maskCount, type Clock, type MaskStrategy } from './masking';
 export { SimMIM, type SimMIMOptions } from './simmim';
 export { createTarget, type ImageStatistics, type Target, type TargetSpec } from './targets';
+export { Classifier, smoothedLabels, softCrossEntropy, type ClassifierOptions } from './classifier';
