@@ -16,3 +16,8 @@
 #include "accumulate.h"
 #include "grad_norm.h"
 #include "adamw.h"
+#include "strided_copy.h"
+#include "gather.h"
+#include "softmax.h"
+#include "scan.h"
+#include "sort.h"

@@ -4,7 +4,11 @@ import { delegatedKernels } from './host';
 import { ALIAS } from './alias';
 import { BINARY } from './binary';
 import { CREATE } from './create';
+import { INDEX } from './index_ops';
+import { MATMUL } from './matmul';
+import { MOVEMENT } from './movement';
 import { REDUCE } from './reduce';
+import { ROWS } from './rows';
 import { UNARY } from './unary';
 
 /** Computes one tfjs kernel on our backend. */
@@ -18,7 +22,7 @@ export const CPU_BACKEND = 'simmim-cpu';
 const PRIORITY = 4;
 
 /** Every family that runs natively; what is not here is delegated (host.ts). */
-const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE];
+const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE, MOVEMENT, INDEX, ROWS, MATMUL];
 
 function toConfig(backendName: string, kernelName: string, kernel: NativeKernel): tf.KernelConfig {
   return {

@@ -31,6 +31,15 @@ export const KERNEL_NAMES = [
   'accumulate',
   'grad_norm',
   'adamw',
+  'strided_copy',
+  'gather',
+  'gather_nd',
+  'scatter_nd',
+  'segment_sum',
+  'one_hot',
+  'softmax',
+  'scan',
+  'top_k',
 ] as const;
 
 export interface FillArgs {
@@ -799,4 +808,192 @@ export function adamw(a: AdamwArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.hyper);
   m.tensor(a.shadow);
   m.call(27);
+}
+
+export interface StridedCopyArgs {
+  /** in, f32 or i32 or u8 or bf16 */
+  x: NativeTensor;
+  /** inout, f32 or i32 or u8 or bf16 */
+  y: NativeTensor;
+  /** ints */
+  dims: readonly number[];
+  /** ints */
+  xStrides: readonly number[];
+  /** ints */
+  yStrides: readonly number[];
+  /** integer */
+  xOffset: number;
+  /** integer */
+  yOffset: number;
+}
+
+export function stridedCopy(a: StridedCopyArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.y);
+  m.list(a.dims);
+  m.list(a.xStrides);
+  m.list(a.yStrides);
+  m.scalar(a.xOffset);
+  m.scalar(a.yOffset);
+  m.call(28);
+}
+
+export interface GatherArgs {
+  /** in, f32 or i32 or u8 or bf16 */
+  x: NativeTensor;
+  /** in, i32 */
+  indices: NativeTensor;
+  /** out, f32 or i32 or u8 or bf16 */
+  y: NativeTensor;
+}
+
+export function gather(a: GatherArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.indices);
+  const y = m.tensor(a.y);
+  m.call(29);
+  m.adopt(a.y, y);
+}
+
+export interface GatherNdArgs {
+  /** in, f32 or i32 or u8 or bf16 */
+  x: NativeTensor;
+  /** in, i32 */
+  indices: NativeTensor;
+  /** out, f32 or i32 or u8 or bf16 */
+  y: NativeTensor;
+  /** ints */
+  strides: readonly number[];
+}
+
+export function gatherNd(a: GatherNdArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.indices);
+  const y = m.tensor(a.y);
+  m.list(a.strides);
+  m.call(30);
+  m.adopt(a.y, y);
+}
+
+export interface ScatterNdArgs {
+  /** inout, f32 or i32 or u8 */
+  y: NativeTensor;
+  /** in, i32 */
+  indices: NativeTensor;
+  /** in, f32 or i32 or u8 */
+  updates: NativeTensor;
+  /** ints */
+  strides: readonly number[];
+  /** boolean */
+  add: boolean;
+}
+
+export function scatterNd(a: ScatterNdArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.y);
+  m.tensor(a.indices);
+  m.tensor(a.updates);
+  m.list(a.strides);
+  m.scalar(a.add);
+  m.call(31);
+}
+
+export interface SegmentSumArgs {
+  /** in, f32 or i32 */
+  x: NativeTensor;
+  /** in, i32 */
+  ids: NativeTensor;
+  /** out, f32 or i32 */
+  y: NativeTensor;
+}
+
+export function segmentSum(a: SegmentSumArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.ids);
+  const y = m.tensor(a.y);
+  m.call(32);
+  m.adopt(a.y, y);
+}
+
+export interface OneHotArgs {
+  /** in, i32 */
+  indices: NativeTensor;
+  /** out, f32 or i32 or u8 */
+  y: NativeTensor;
+  /** number */
+  on: number;
+  /** number */
+  off: number;
+}
+
+export function oneHot(a: OneHotArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.indices);
+  const y = m.tensor(a.y);
+  m.scalar(a.on);
+  m.scalar(a.off);
+  m.call(33);
+  m.adopt(a.y, y);
+}
+
+export interface SoftmaxArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+}
+
+export function softmax(a: SoftmaxArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const y = m.tensor(a.y);
+  m.call(34);
+  m.adopt(a.y, y);
+}
+
+export interface ScanArgs {
+  /** in, f32 or i32 */
+  x: NativeTensor;
+  /** out, f32 or i32 */
+  y: NativeTensor;
+  /** boolean */
+  product: boolean;
+  /** boolean */
+  exclusive: boolean;
+  /** boolean */
+  reverse: boolean;
+}
+
+export function scan(a: ScanArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const y = m.tensor(a.y);
+  m.scalar(a.product);
+  m.scalar(a.exclusive);
+  m.scalar(a.reverse);
+  m.call(35);
+  m.adopt(a.y, y);
+}
+
+export interface TopKArgs {
+  /** in, f32 or i32 */
+  x: NativeTensor;
+  /** out, f32 or i32 */
+  values: NativeTensor;
+  /** out, i32 */
+  indices: NativeTensor;
+}
+
+export function topK(a: TopKArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const values = m.tensor(a.values);
+  const indices = m.tensor(a.indices);
+  m.call(36);
+  m.adopt(a.values, values);
+  m.adopt(a.indices, indices);
 }

@@ -1,0 +1,42 @@
+// y[y_offset + sum i_d ys_d] = x[x_offset + sum i_d xs_d] over all i in dims: the one kernel behind transpose, slices,
+// concatenation, padding, tiling, reversal and space/batch/depth rearrangements. Strides count elements, may be
+// negative, and 0 repeats. y is written in place where dims say, and keeps its other elements.
+// Long runs are memory copies; where the runs of x and y lie along different dims, 16 x 16 tiles are transposed in
+// registers and cache. Parallel over ranges of rows or tiles. Bytes: one read, one write of prod(dims) elements.
+#pragma once
+#include "../core/kernel.h"
+
+namespace simmim {
+
+struct StridedCopy {
+  static constexpr const char* name = "strided_copy";
+  Tensor x, y;
+  Ints dims, x_strides, y_strides;
+  int64_t x_offset, y_offset;
+  static constexpr auto spec() {
+    return fields(in("x", &StridedCopy::x, kAny), inout("y", &StridedCopy::y, kAny), par("dims", &StridedCopy::dims), par("x_strides", &StridedCopy::x_strides),
+                  par("y_strides", &StridedCopy::y_strides), par("x_offset", &StridedCopy::x_offset), par("y_offset", &StridedCopy::y_offset));
+  }
+  void check_inside(const char* which, const Ints& strides, int64_t offset, const Tensor& t) const {
+    double lowest = static_cast<double>(offset), highest = lowest;
+    for (int i = 0; i < dims.size; i++) {
+      const double reach = static_cast<double>(strides[i]) * static_cast<double>(dims[i] - 1);
+      (reach < 0 ? lowest : highest) += reach;
+    }
+    require(lowest >= 0 && highest < static_cast<double>(t.count()), "elements %.0f to %.0f of %s are asked for, it has %lld", lowest, highest, which, static_cast<long long>(t.count()));
+  }
+  void check() const {
+    require(x.dtype == y.dtype, "y is %s, expected %s like x", name_of(y.dtype), name_of(x.dtype));
+    require(dims.size == x_strides.size && dims.size == y_strides.size, "dims, x_strides and y_strides have %d, %d and %d entries", dims.size, x_strides.size, y_strides.size);
+    bool empty = false;
+    for (int i = 0; i < dims.size; i++) {
+      require(dims[i] >= 0 && dims[i] <= (int64_t{1} << 40), "dims[%d] is %lld", i, static_cast<long long>(dims[i]));
+      empty = empty || dims[i] == 0;
+    }
+    if (empty) return;
+    check_inside("x", x_strides, x_offset, x);
+    check_inside("y", y_strides, y_offset, y);
+  }
+};
+
+}  // namespace simmim
