@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { refuse, requireInteger, requireRank, requireTensor } from './arguments';
 import { inPlaceOp } from './fused_op';
 
@@ -15,6 +16,11 @@ const accumulateOp = inPlaceOp<Inputs, { offset: number }>({
     const end = offset + gradient.size;
     const sum = tf.add(tf.slice(flat, [offset], [gradient.size]), tf.reshape(gradient, [gradient.size]));
     flat.assign(tf.concat([tf.slice(flat, [0], [offset]), sum, tf.slice(flat, [end], [flat.size - end])]));
+  },
+  native: {
+    kernel(b, { flat, gradient }, { offset }) {
+      kernels.accumulate({ flat: b.refInPlace(flat), gradient: b.ref(gradient), offset, overwrite: false });
+    },
   },
 });
 

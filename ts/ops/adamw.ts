@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { refuse, requireRank, requireShape } from './arguments';
 import { inPlaceOp } from './fused_op';
 
@@ -84,6 +85,21 @@ const adamwOp = inPlaceOp<Inputs, object>({
     weights.assign(tf.where(usable, next, weights));
     m.assign(tf.where(usable, nextM, m));
     v.assign(tf.where(usable, nextV, v));
+  },
+  native: {
+    kernel(b, { weights, m, v, gradient, norm, ends, lrScale, decayScale, hyper }) {
+      kernels.adamw({
+        weights: b.refInPlace(weights),
+        m: b.refInPlace(m),
+        v: b.refInPlace(v),
+        gradient: b.ref(gradient),
+        norm: b.ref(norm),
+        ends: b.ref(ends),
+        lrScale: b.ref(lrScale),
+        decayScale: b.ref(decayScale),
+        hyper: b.ref(hyper),
+      });
+    },
   },
 });
 

@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { philox, uniformFromWord } from '../rng';
 import { refuse, requireClock, requireInteger, requireNumber, requireShape, requireTensor } from './arguments';
-import { fusedOp } from './fused_op';
+import { fusedOp, sameData } from './fused_op';
 
 const OP = 'drop_path';
 
@@ -32,6 +33,20 @@ const dropPathOp = fusedOp<Inputs, { rate: number; site: number }>({
       return uniform >= rate ? 1 / (1 - rate) : 0;
     });
     return tf.add(residual, tf.mul(x, tf.tensor(keep, [batch, ...x.shape.slice(1).fill(1)])));
+  },
+  native: {
+    kernel(b, { x, residual, clock }, { rate, site }) {
+      const y = b.output(x.shape);
+      kernels.dropPath({ x: b.ref(x), residual: b.ref(residual), clock: b.ref(clock), y: b.outRef(y), rate, site });
+      return [y];
+    },
+    differentiable: ['x', 'residual'],
+    save: ['clock'],
+    gradient(b, dy, { inputs }, { rate, site }) {
+      const dx = b.output(dy.shape);
+      kernels.dropPathGrad({ dy: b.ref(dy), clock: b.ref(inputs.clock as tf.Tensor), dx: b.outRef(dx), rate, site });
+      return { x: dx, residual: sameData(b, dy) };
+    },
   },
 });
 

@@ -9,22 +9,27 @@ registerGradients();
 /** Inputs of an op by name; an optional input that is not given is null. */
 export type OpInputs<I> = { [K in keyof I]: tf.Tensor | null };
 
-/** What the gradient of an op gets back: the inputs named in `save.inputs` and the kernel outputs of `save.outputs`. */
+/** What the gradient of an op gets back. */
 export interface Saved<I> {
+  /** The inputs named in `save` that were given. */
   inputs: { [K in keyof I]?: tf.Tensor };
+  /** The kernel's outputs after the first. */
   outputs: tf.Tensor[];
+  /** Whether an input was given, saved or not. */
+  given(input: keyof I): boolean;
 }
 
 /** The half of an op that runs on our own backend: one kernel, and one call for all its gradients. */
 export interface NativeHalf<I extends OpInputs<I>, A extends object> {
   /**
-   * Output 0 is the result, the rest is what `save.outputs` refers to. `taping` says whether a gradient may
-   * follow: without it, outputs that only serve the gradient may be left out.
+   * Output 0 is the result, the others are saved for the gradient. `taping` says whether a gradient may follow:
+   * without it the others may be left out.
    */
   kernel(backend: NativeBackend, inputs: I, attrs: A, taping: boolean): tf.TensorInfo[];
   /** Inputs that get a gradient. The other inputs are constants to tfjs on our backend. */
   differentiable: readonly (keyof I & string)[];
-  save: { inputs: readonly (keyof I & string)[]; outputs: readonly number[] };
+  /** Inputs that the gradient reads. */
+  save: readonly (keyof I & string)[];
   /** One native call: the gradient of every differentiable input that was given. */
   gradient(backend: NativeBackend, dy: tf.TensorInfo, saved: Saved<I>, attrs: A): { [K in keyof I]?: tf.TensorInfo };
 }
@@ -136,13 +141,13 @@ function runWithGradient<I extends OpInputs<I>, A extends object>(name: string, 
     return result as tf.Tensor;
   }
   const given = half.differentiable.filter((key) => inputs[key] !== null);
-  const savedInputs = half.save.inputs.filter((key) => inputs[key] !== null);
+  const savedInputs = half.save.filter((key) => inputs[key] !== null);
   const op = tf.customGrad((...args: unknown[]) => {
     const save = args[args.length - 1] as tf.GradSaveFunc;
     const outputs = runKernel(name, inputs, attrs, true);
-    save([...savedInputs.map((key) => inputs[key] as tf.Tensor), ...half.save.outputs.map((index) => outputs[index] as tf.Tensor)]);
+    save([...savedInputs.map((key) => inputs[key] as tf.Tensor), ...outputs.slice(1)]);
     const gradFunc = (dy: tf.Tensor, tensors: tf.Tensor[]): tf.Tensor[] => {
-      const saved: Saved<I> = { inputs: {}, outputs: tensors.slice(savedInputs.length) };
+      const saved: Saved<I> = { inputs: {}, outputs: tensors.slice(savedInputs.length), given: (key) => inputs[key] !== null };
       savedInputs.forEach((key, i) => (saved.inputs[key] = tensors[i] as tf.Tensor));
       const gradients = half.gradient(tf.backend() as NativeBackend, dy, saved, attrs);
       return given.map((key) => {
@@ -154,4 +159,10 @@ function runWithGradient<I extends OpInputs<I>, A extends object>(name: string, 
     return { value: outputs[0] as tf.Tensor, gradFunc };
   });
   return op(...given.map((key) => inputs[key] as tf.Tensor));
+}
+
+/** Another reference to a tensor, for a gradient that is dy itself. */
+export function sameData(backend: NativeBackend, info: tf.TensorInfo): tf.TensorInfo {
+  backend.incRef(info.dataId);
+  return { dataId: info.dataId, shape: info.shape, dtype: info.dtype };
 }

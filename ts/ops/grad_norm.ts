@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { requireRank } from './arguments';
 import { fusedOp } from './fused_op';
 
@@ -7,6 +8,13 @@ const OP = 'grad_norm';
 const gradNormOp = fusedOp<{ flat: tf.Tensor }, object>({
   name: 'GradNorm',
   composed: ({ flat }) => tf.sqrt(tf.sum(tf.square(flat))),
+  native: {
+    kernel(b, { flat }) {
+      const y = b.output([]);
+      kernels.gradNorm({ flat: b.ref(flat), y: b.outRef(y) });
+      return [y];
+    },
+  },
 });
 
 /**

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { refuse, requireNumber, requireShape, requireTensor } from './arguments';
 import { fusedOp } from './fused_op';
 
@@ -19,6 +20,33 @@ const layerNormOp = fusedOp<Inputs, { eps: number }>({
     const centered = tf.sub(x, mean);
     const variance = tf.div(tf.sum(tf.square(centered), -1, true), channels);
     return tf.add(tf.mul(tf.mul(centered, tf.rsqrt(tf.add(variance, eps))), gamma), beta);
+  },
+  native: {
+    kernel(b, { x, gamma, beta }, { eps }, taping) {
+      const rows = x.size / (x.shape[x.rank - 1] as number);
+      const y = b.output(x.shape);
+      const [mean, rstd] = taping ? [b.output([rows]), b.output([rows])] : [];
+      kernels.layerNorm({ x: b.ref(x), gamma: b.ref(gamma), beta: b.ref(beta), y: b.outRef(y), mean: mean && b.outRef(mean), rstd: rstd && b.outRef(rstd), eps });
+      return mean && rstd ? [y, mean, rstd] : [y];
+    },
+    differentiable: ['x', 'gamma', 'beta'],
+    save: ['x', 'gamma'],
+    gradient(b, dy, { inputs, outputs }) {
+      const { x, gamma } = inputs as { x: tf.Tensor; gamma: tf.Tensor };
+      const [mean, rstd] = outputs as [tf.Tensor, tf.Tensor];
+      const [dx, dgamma, dbeta] = [b.output(x.shape), b.output(gamma.shape), b.output(gamma.shape)];
+      kernels.layerNormGrad({
+        dy: b.ref(dy),
+        x: b.ref(x),
+        gamma: b.ref(gamma),
+        mean: b.ref(mean),
+        rstd: b.ref(rstd),
+        dx: b.outRef(dx),
+        dgamma: b.outRef(dgamma),
+        dbeta: b.outRef(dbeta),
+      });
+      return { x: dx, gamma: dgamma, beta: dbeta };
+    },
   },
 });
 

@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { refuse, requireRank, requireShape, requireTensor, shapeText } from './arguments';
-import { fusedOp } from './fused_op';
+import { fusedOp, sameData } from './fused_op';
 
 const OP = 'linear';
 
@@ -14,10 +15,10 @@ export interface LinearOptions {
 }
 
 interface Inputs {
-  x: tf.Tensor; // [M, I]
+  x: tf.Tensor; // [..., I]
   weight: tf.Tensor; // [O, I]
   bias: tf.Tensor | null; // [O]
-  residual: tf.Tensor | null; // [M, O]
+  residual: tf.Tensor | null; // [..., O]
 }
 
 /** The exact Gaussian error linear unit, x Φ(x) = x/2 (1 + erf(x / √2)) (Hendrycks & Gimpel 2016; torch's default). Any shape. */
@@ -28,10 +29,48 @@ export function gelu(x: tf.Tensor): tf.Tensor {
 const linearOp = fusedOp<Inputs, { activation: Activation }>({
   name: 'Linear',
   composed({ x, weight, bias, residual }, { activation }) {
-    let y: tf.Tensor = tf.matMul(x, weight, false, true);
+    const [outer, inner] = weight.shape as [number, number];
+    const leading = x.shape.slice(0, -1);
+    const rows = leading.reduce((a, b) => a * b, 1);
+    let y: tf.Tensor = tf.matMul(tf.reshape(x, [rows, inner]), weight, false, true);
     if (bias) y = tf.add(y, bias);
     if (activation === 'gelu') y = gelu(y);
+    y = tf.reshape(y, [...leading, outer]);
     return residual ? tf.add(y, residual) : y;
+  },
+  native: {
+    kernel(b, { x, weight, bias, residual }, { activation }, taping) {
+      const shape = [...x.shape.slice(0, -1), weight.shape[0] as number];
+      const y = b.output(shape);
+      const pre = activation === 'gelu' && taping ? b.output(shape) : null;
+      kernels.linear({
+        x: b.ref(x),
+        weight: b.ref(weight),
+        bias: bias && b.ref(bias),
+        residual: residual && b.ref(residual),
+        y: b.outRef(y),
+        pre: pre && b.outRef(pre),
+        activation: activation === 'gelu' ? 1 : 0,
+      });
+      return pre ? [y, pre] : [y];
+    },
+    differentiable: ['x', 'weight', 'bias', 'residual'],
+    save: ['x', 'weight'],
+    gradient(b, dy, { inputs, outputs: [pre], given }) {
+      const { x, weight } = inputs as { x: tf.Tensor; weight: tf.Tensor };
+      const [dx, dweight] = [b.output(x.shape), b.output(weight.shape)];
+      const dbias = given('bias') ? b.output([weight.shape[0] as number]) : undefined;
+      kernels.linearGrad({
+        dy: b.ref(dy),
+        x: b.ref(x),
+        weight: b.ref(weight),
+        pre: pre && b.ref(pre),
+        dx: b.outRef(dx),
+        dweight: b.outRef(dweight),
+        dbias: dbias && b.outRef(dbias),
+      });
+      return { x: dx, weight: dweight, bias: dbias, residual: given('residual') ? sameData(b, dy) : undefined };
+    },
   },
 });
 
@@ -55,9 +94,5 @@ export function linear(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | null, 
   const outShape = [...x.shape.slice(0, -1), outer];
   if (residual) requireShape(OP, 'residual', residual, outShape, 'the shape of the result [..., O]');
   if (activation !== 'none' && activation !== 'gelu') refuse(OP, `activation is '${String(activation)}', expected 'none' or 'gelu'`);
-  return tf.tidy(() => {
-    const rows = outShape.slice(0, -1).reduce((a, b) => a * b, 1);
-    const flat = { x: tf.reshape(x, [rows, inner]), residual: residual && tf.reshape(residual, [rows, outer]) };
-    return tf.reshape(linearOp({ ...flat, weight, bias }, { activation }), outShape);
-  });
+  return linearOp({ x, weight, bias, residual }, { activation });
 }

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { requireRank, requireShape } from './arguments';
 import { fusedOp } from './fused_op';
 
@@ -15,6 +16,20 @@ const maskTokensOp = fusedOp<Inputs, object>({
   composed({ x, token, mask }) {
     const hidden = tf.expandDims(mask, -1);
     return tf.add(tf.mul(x, tf.sub(1, hidden)), tf.mul(hidden, token));
+  },
+  native: {
+    kernel(b, { x, token, mask }) {
+      const y = b.output(x.shape);
+      kernels.maskTokens({ x: b.ref(x), token: b.ref(token), mask: b.ref(mask), y: b.outRef(y) });
+      return [y];
+    },
+    differentiable: ['x', 'token'],
+    save: ['mask'],
+    gradient(b, dy, { inputs }) {
+      const [dx, dtoken] = [b.output(dy.shape), b.output([dy.shape[2] as number])];
+      kernels.maskTokensGrad({ dy: b.ref(dy), mask: b.ref(inputs.mask as tf.Tensor), dx: b.outRef(dx), dtoken: b.outRef(dtoken) });
+      return { x: dx, token: dtoken };
+    },
   },
 });
 

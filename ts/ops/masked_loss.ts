@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { refuse, requireNumber, requireRank, shapeText } from './arguments';
 import { fusedOp } from './fused_op';
 import { pixelShuffle } from './pixel_shuffle';
@@ -41,6 +42,30 @@ const maskedLossOp = fusedOp<Inputs, { kind: LossKind; beta: number; r: number }
     const pixels = tf.reshape(tf.mul(cells, tf.ones([1, 1, height / rows, 1, width / columns])), [batch, 1, height, width]);
     const masked = tf.sum(tf.mul(loss, pixels));
     return tf.div(tf.div(masked, tf.add(tf.sum(pixels), 1e-5)), planes);
+  },
+  native: {
+    kernel(b, { pred, target, mask }, { kind, beta }) {
+      const [loss, scale] = [b.output([]), b.output([])];
+      kernels.maskedLoss({ pred: b.ref(pred), target: b.ref(target), mask: b.ref(mask), loss: b.outRef(loss), scale: b.outRef(scale), kind: KINDS.indexOf(kind), beta });
+      return [loss, scale];
+    },
+    differentiable: ['pred'],
+    save: ['pred', 'target', 'mask'],
+    gradient(b, dy, { inputs, outputs: [scale] }, { kind, beta }) {
+      const { pred, target, mask } = inputs as { pred: tf.Tensor; target: tf.Tensor; mask: tf.Tensor };
+      const dpred = b.output(pred.shape);
+      kernels.maskedLossGrad({
+        dy: b.ref(dy),
+        pred: b.ref(pred),
+        target: b.ref(target),
+        mask: b.ref(mask),
+        scale: b.ref(scale as tf.Tensor),
+        dpred: b.outRef(dpred),
+        kind: KINDS.indexOf(kind), // the numbers of native LossKind
+        beta,
+      });
+      return { pred: dpred };
+    },
   },
 });
 

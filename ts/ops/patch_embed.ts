@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { refuse, requireMultiple, requireRank, requireShape, shapeText } from './arguments';
 import { fusedOp } from './fused_op';
 
@@ -8,6 +9,11 @@ interface Inputs {
   images: tf.Tensor; // [B, I, H, W]
   weight: tf.Tensor; // [C, I, p, p]
   bias: tf.Tensor; // [C]
+}
+
+/** [C, I, p, p] read as the matrix [C, I p p]. */
+function flattened(weight: tf.TensorInfo): number[] {
+  return [weight.shape[0] as number, weight.shape.slice(1).reduce((a, b) => a * b, 1)];
 }
 
 const patchEmbedOp = fusedOp<Inputs, { patch: number }>({
@@ -20,6 +26,30 @@ const patchEmbedOp = fusedOp<Inputs, { patch: number }>({
     const cells = tf.transpose(tf.reshape(images, [batch, planes, rows, patch, columns, patch]), [0, 2, 4, 1, 3, 5]);
     const tokens = tf.matMul(tf.reshape(cells, [batch * rows * columns, inner]), tf.reshape(weight, [channels, inner]), false, true);
     return tf.reshape(tf.add(tokens, bias), [batch, rows, columns, channels]);
+  },
+  native: {
+    kernel(b, { images, weight, bias }, { patch }) {
+      const [batch, , height, width] = images.shape as [number, number, number, number];
+      const y = b.output([batch, height / patch, width / patch, weight.shape[0] as number]);
+      kernels.patchEmbed({ images: b.ref(images), weight: b.ref(weight, flattened(weight)), bias: b.ref(bias), y: b.outRef(y), patch });
+      return [y];
+    },
+    differentiable: ['weight', 'bias'],
+    save: ['images', 'weight'],
+    gradient(b, dy, { inputs }, { patch }) {
+      const { images, weight } = inputs as { images: tf.Tensor; weight: tf.Tensor };
+      const [dweight, dbias] = [b.output(weight.shape), b.output([weight.shape[0] as number])];
+      const flat = flattened(weight);
+      kernels.patchEmbedGrad({
+        dy: b.ref(dy),
+        images: b.ref(images),
+        weight: b.ref(weight, flat),
+        dweight: b.outRef(dweight, flat),
+        dbias: b.outRef(dbias),
+        patch,
+      });
+      return { weight: dweight, bias: dbias };
+    },
   },
 });
 

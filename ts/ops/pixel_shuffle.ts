@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { requireInteger, requireMultiple, requireRank } from './arguments';
 import { fusedOp } from './fused_op';
 
@@ -11,6 +12,22 @@ const pixelShuffleOp = fusedOp<{ pred: tf.Tensor }, { r: number }>({
     const planes = features / (r * r);
     const cells = tf.reshape(pred, [batch, height, width, planes, r, r]);
     return tf.reshape(tf.transpose(cells, [0, 3, 1, 4, 2, 5]), [batch, planes, height * r, width * r]);
+  },
+  native: {
+    kernel(b, { pred }, { r }) {
+      const [batch, height, width, features] = pred.shape as [number, number, number, number];
+      const y = b.output([batch, features / (r * r), height * r, width * r]);
+      kernels.pixelShuffle({ pred: b.ref(pred), y: b.outRef(y) });
+      return [y];
+    },
+    differentiable: ['pred'],
+    save: [],
+    gradient(b, dy, _saved, { r }) {
+      const [batch, planes, height, width] = dy.shape as [number, number, number, number];
+      const dpred = b.output([batch, height / r, width / r, planes * r * r]);
+      kernels.pixelShuffleGrad({ dy: b.ref(dy), dpred: b.outRef(dpred) });
+      return { pred: dpred };
+    },
   },
 });
 

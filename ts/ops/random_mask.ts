@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { philox } from '../rng';
 import { refuse, requireClock, requireInteger } from './arguments';
 import { fusedOp } from './fused_op';
@@ -35,6 +36,13 @@ const randomMaskOp = fusedOp<{ clock: tf.Tensor }, RandomMaskOptions>({
     }
     const mask = tf.tensor(values, [batch, rows, 1, columns, 1], 'float32');
     return tf.reshape(tf.mul(mask, tf.ones([1, 1, repeat, 1, repeat])), [batch, rows * repeat, columns * repeat]);
+  },
+  native: {
+    kernel(b, { clock }, { site, batch, cells, count, repeat }) {
+      const y = b.output([batch, cells[0] * repeat, cells[1] * repeat]);
+      kernels.randomMask({ clock: b.ref(clock), y: b.outRef(y), site, count, repeat });
+      return [y];
+    },
   },
 });
 

@@ -1,0 +1,4 @@
+import { checkOp } from '../helpers/check_op';
+import { dropPathSpec } from './drop_path.cases';
+
+checkOp(dropPathSpec);

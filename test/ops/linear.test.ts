@@ -1,0 +1,4 @@
+import { checkOp } from '../helpers/check_op';
+import { linearSpec } from './linear.cases';
+
+checkOp(linearSpec);

@@ -1,0 +1,4 @@
+import { checkOp } from '../helpers/check_op';
+import { pixelShuffleSpec } from './pixel_shuffle.cases';
+
+checkOp(pixelShuffleSpec);
