@@ -32,8 +32,9 @@ struct Bytes {
 
 Bytes bytes_argument(const Napi::Value& value, const char* name) {
   if (!value.IsTypedArray()) fail("%s is not a typed array", name);
-  auto array = value.As<Napi::TypedArray>();
-  return {static_cast<char*>(array.ArrayBuffer().Data()) + array.ByteOffset(), array.ByteLength()};
+  void* data = nullptr;  // asked of the view itself: its buffer may be shared memory, which is no ArrayBuffer
+  if (napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr) != napi_ok) fail("%s is not a readable typed array", name);
+  return {static_cast<char*>(data), value.As<Napi::TypedArray>().ByteLength()};
 }
 
 void copy_bytes(void* to, const void* from, size_t n) {

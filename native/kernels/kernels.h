@@ -21,3 +21,5 @@
 #include "softmax.h"
 #include "scan.h"
 #include "sort.h"
+#include "resample.h"
+#include "jpeg_decode.h"

@@ -1,7 +1,7 @@
 /** Entry of a worker thread of the pipeline: claims rows of the announced jobs and fills them until told to close. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { SimmimError } from '../errors';
-import { SampleMaker, type SampleJob } from './sample';
+import { SampleMaker, type SampleJob, type SampleKernels } from './sample';
 import { Staging, type StagingBuffers } from './staging';
 import type { Transform } from './transform';
 
@@ -10,6 +10,7 @@ export interface WorkerSetup {
   staging: StagingBuffers;
   transform: Transform;
   seed: number;
+  kernels: SampleKernels;
 }
 
 /** Rows to fill: claim numbers base .. base + rows.length - 1 of the slot stand for `rows` in order. */
@@ -43,23 +44,27 @@ function main(): void {
   if (!port) throw new SimmimError('internal', 'pipeline', 'loader_worker runs in a worker thread only');
   const setup = workerData as WorkerSetup;
   const staging = new Staging(setup.staging);
-  const maker = new SampleMaker(setup.transform, setup.seed);
+  const maker = new SampleMaker(setup.transform, setup.seed, setup.kernels);
   const queue: FillJob[] = [];
   let closing = false;
   let busy = false;
+  const close = (): void => {
+    maker.dispose();
+    port.close();
+  };
   const drain = async (): Promise<void> => {
     busy = true;
     for (let job = queue.shift(); job && !closing; job = queue.shift()) {
       if (await fill(job, staging, maker)) port.postMessage(job.slot);
     }
     busy = false;
-    if (closing) port.close();
+    if (closing) close();
   };
   port.on('message', (message: FillJob | 'close') => {
     if (message === 'close') {
       closing = true;
       queue.length = 0;
-      if (!busy) port.close();
+      if (!busy) close();
       return;
     }
     queue.push(message);

@@ -10,7 +10,7 @@ import { Worker } from 'node:worker_threads';
 import { SimmimError } from '../errors';
 import type { ImageDataset } from './dataset';
 import type { FillJob, WorkerSetup } from './loader_worker';
-import { SampleMaker, type SampleJob } from './sample';
+import { SampleMaker, type SampleJob, type SampleKernels } from './sample';
 import { Sampler, replacementIndex, type SamplerOptions } from './sampler';
 import { Staging } from './staging';
 import { transform, type Transform, type TransformOptions } from './transform';
@@ -26,6 +26,8 @@ export interface PipelineOptions extends Omit<SamplerOptions, 'length'> {
   maxBrokenShare?: number;
   /** Told once of each broken file. Default: a Node.js process warning. */
   onBroken?: (name: string, reason: string) => void;
+  /** Default native; `reference` needs no addon and gives the same bits, slowly. */
+  kernels?: SampleKernels;
 }
 
 interface Row {
@@ -74,7 +76,7 @@ class Pipeline implements BatchSource {
   private readonly sampler: Sampler;
   private readonly transform: Transform;
   private readonly staging: Staging;
-  private readonly maker: SampleMaker;
+  private readonly maker: SampleMaker | null;
   private readonly workers: Worker[] = [];
   private readonly ends: number[];
   private readonly free: number[];
@@ -106,7 +108,7 @@ class Pipeline implements BatchSource {
     this.imageShape = [3, ...this.transform.size];
     this.classes = dataset.classes;
     this.staging = Staging.allocate(slots, this.batchSize, 3 * this.transform.size[0] * this.transform.size[1]);
-    this.maker = new SampleMaker(this.transform, options.seed);
+    this.maker = workers === 0 ? new SampleMaker(this.transform, options.seed, options.kernels) : null;
     this.ends = new Array<number>(slots).fill(0);
     this.free = Array.from({ length: slots }, (_, i) => i);
     for (let i = 0; i < workers; i++) this.startWorker();
@@ -114,7 +116,7 @@ class Pipeline implements BatchSource {
   }
 
   private startWorker(): void {
-    const workerData: WorkerSetup = { staging: this.staging.buffers, transform: this.transform, seed: this.options.seed };
+    const workerData: WorkerSetup = { staging: this.staging.buffers, transform: this.transform, seed: this.options.seed, kernels: this.options.kernels ?? 'native' };
     const worker = new Worker(workerScript(), { workerData });
     worker.on('message', () => this.wake?.());
     worker.on('error', (error) => this.fail(new SimmimError('internal', OP, `a loader thread died: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`, { cause: error })));
@@ -160,6 +162,7 @@ class Pipeline implements BatchSource {
   }
 
   async close(): Promise<void> {
+    if (!this.closed) this.maker?.dispose();
     this.closed = true;
     this.wake?.();
     await Promise.all(this.workers.splice(0).map(closeWorker));
@@ -207,7 +210,7 @@ class Pipeline implements BatchSource {
 
   /** Waits until the workers have finished the batch's rows, or makes the given rows here when there are no workers. */
   private async fillRows(batch: Staged, rows: Row[]): Promise<void> {
-    if (this.workers.length === 0) {
+    if (this.maker) {
       for (const { job } of rows) {
         const error = await this.maker.make(job, batch.epoch, this.staging.row(0, job.row)).then(() => null, asBroken);
         this.staging.report(0, job.row, error);

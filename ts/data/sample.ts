@@ -4,6 +4,8 @@ import { inflateRawSync } from 'node:zlib';
 import { SimmimError } from '../errors';
 import type { Region, SampleLocation } from './dataset';
 import { decodeImage } from './decode';
+import { readJpegHeader } from './jpeg_header';
+import { NativeImages } from './native_image';
 import { normalisationTable, resampleInto, type DecodedImage, type ResampleGeometry } from './resample';
 import { augmentationRng } from './sampler';
 import { drawGeometry, type Transform } from './transform';
@@ -68,21 +70,60 @@ function regionBox(height: number, width: number, region: Region): { top: number
   return { top, left, height: Math.max(1, Math.round(region.bottom * height) - top), width: Math.max(1, Math.round(region.right * width) - left) };
 }
 
+/** `native`: the addon's kernels; `reference`: their TypeScript definitions, with the same bits (for tests, or without an addon). */
+export type SampleKernels = 'native' | 'reference';
+
 /** Makes rows for one transform and seed. */
 export class SampleMaker {
   private readonly table: Float32Array;
+  private readonly native: NativeImages | null;
 
   constructor(
     private readonly transform: Transform,
     private readonly seed: number,
+    use: SampleKernels = 'native',
   ) {
     this.table = normalisationTable(transform.normalisation);
+    this.native = use === 'native' ? new NativeImages(this.table) : null;
   }
 
   /** Fills `out` [3, H, W]. Rejects with io or corrupt, naming the sample, when it cannot be had. */
   async make(job: SampleJob, epoch: number, out: Float32Array): Promise<void> {
-    const image = await loadImage(job.location, job.name);
-    resampleInto(image, this.geometry(image.height, image.width, job, epoch), this.table, out);
+    if (this.native && job.location.codec === 'image') {
+      const bytes = readSample(job.location, job.name);
+      if (this.makeFromJpeg(this.native, bytes, job, epoch, out)) return;
+      this.finish(await decodeImage(bytes, job.name), job, epoch, out);
+    } else {
+      this.finish(await loadImage(job.location, job.name), job, epoch, out);
+    }
+  }
+
+  /** Frees native memory. */
+  dispose(): void {
+    this.native?.dispose();
+  }
+
+  /** The direct way of baseline JPEGs: only the crop is decoded. False when the picture must go the general way. */
+  private makeFromJpeg(native: NativeImages, bytes: Uint8Array, job: SampleJob, epoch: number, out: Float32Array): boolean {
+    const header = readJpegHeader(bytes);
+    if (!header) return false;
+    const geometry = this.geometry(header.height, header.width, job, epoch);
+    const pixels = native.decodeJpeg(bytes, header, geometry.box);
+    if (!pixels) return false;
+    native.resample(pixels, geometry, out);
+    native.release(pixels);
+    return true;
+  }
+
+  private finish(image: DecodedImage, job: SampleJob, epoch: number, out: Float32Array): void {
+    const geometry = this.geometry(image.height, image.width, job, epoch);
+    if (!this.native) {
+      resampleInto(image, geometry, this.table, out);
+      return;
+    }
+    const pixels = this.native.upload(image);
+    this.native.resample(pixels, geometry, out);
+    this.native.release(pixels);
   }
 
   private geometry(height: number, width: number, job: SampleJob, epoch: number): ResampleGeometry {

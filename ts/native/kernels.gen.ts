@@ -40,6 +40,8 @@ export const KERNEL_NAMES = [
   'softmax',
   'scan',
   'top_k',
+  'resample',
+  'jpeg_decode',
 ] as const;
 
 export interface FillArgs {
@@ -996,4 +998,86 @@ export function topK(a: TopKArgs, m: Mailbox = mailbox()): void {
   m.call(36);
   m.adopt(a.values, values);
   m.adopt(a.indices, indices);
+}
+
+export interface ResampleArgs {
+  /** in, u8 */
+  pixels: NativeTensor;
+  /** in, f32 */
+  table: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+  /** integer */
+  top: number;
+  /** integer */
+  left: number;
+  /** integer */
+  boxHeight: number;
+  /** integer */
+  boxWidth: number;
+  /** integer */
+  resizedHeight: number;
+  /** integer */
+  resizedWidth: number;
+  /** integer */
+  windowTop: number;
+  /** integer */
+  windowLeft: number;
+  /** boolean */
+  flip: boolean;
+  /** boolean */
+  bicubic: boolean;
+}
+
+export function resample(a: ResampleArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.pixels);
+  m.tensor(a.table);
+  const y = m.tensor(a.y);
+  m.scalar(a.top);
+  m.scalar(a.left);
+  m.scalar(a.boxHeight);
+  m.scalar(a.boxWidth);
+  m.scalar(a.resizedHeight);
+  m.scalar(a.resizedWidth);
+  m.scalar(a.windowTop);
+  m.scalar(a.windowLeft);
+  m.scalar(a.flip);
+  m.scalar(a.bicubic);
+  m.call(37);
+  m.adopt(a.y, y);
+}
+
+export interface JpegDecodeArgs {
+  /** in, u8 */
+  bytes: NativeTensor;
+  /** out, u8 */
+  pixels: NativeTensor;
+  /** out, i32 */
+  status: NativeTensor;
+  /** integer */
+  length: number;
+  /** integer */
+  imageHeight: number;
+  /** integer */
+  imageWidth: number;
+  /** integer */
+  top: number;
+  /** integer */
+  left: number;
+}
+
+export function jpegDecode(a: JpegDecodeArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.bytes);
+  const pixels = m.tensor(a.pixels);
+  const status = m.tensor(a.status);
+  m.scalar(a.length);
+  m.scalar(a.imageHeight);
+  m.scalar(a.imageWidth);
+  m.scalar(a.top);
+  m.scalar(a.left);
+  m.call(38);
+  m.adopt(a.pixels, pixels);
+  m.adopt(a.status, status);
 }
