@@ -134,27 +134,26 @@ function checkBits<A, N extends string>(spec: OpSpec<A, N>, opCase: OpCase<A, N>
   });
 }
 
-/**
- * Declares the tests of an op from its case list. The composed forms in float64 are the truth, pinned to their own
- * slopes by finite differences; float32 results, composed and of every native configuration, are held to errors
- * derived from the composed form's own and from the conditioning of the case. Also: equal bits over thread counts, nothing left in engine or
- * arena, and refusals with their message on every backend.
- */
-export function checkOp<A, N extends string>(spec: OpSpec<A, N>): void {
-  const truths = new Map<string, Expected>();
+/** Truth, composed form and moved truth of every case, made once before the tests of a file. */
+function expectations<A, N extends string>(spec: OpSpec<A, N>): (opCase: OpCase<A, N>) => Expected {
+  const made = new Map<string, Expected>();
   beforeAll(async () => {
     await activate(COMPOSED);
     for (const opCase of spec.cases) {
       const { tf: tf64, ops: ops64 } = reference64();
-      truths.set(opCase.name, {
+      made.set(opCase.name, {
         truth: evaluate(tf64, ops64, spec, opCase),
         composed: evaluate(tf, ops, spec, opCase),
         moved: evaluate(tf64, ops64, spec, opCase, movedInputs(spec, opCase)),
       });
     }
   });
-  const expected = (opCase: OpCase<A, N>): Expected => truths.get(opCase.name) as Expected;
+  return (opCase) => made.get(opCase.name) as Expected;
+}
 
+/** The composed form: its gradient against slopes, its float32 against float64, nothing left behind, refusals. */
+export function checkComposed<A, N extends string>(spec: OpSpec<A, N>): void {
+  const expected = expectations(spec);
   describe(`${spec.op}: composed form`, () => {
     test.each(spec.cases)('$name: gradient agrees with slopes in float64', (opCase) => {
       if (opCase.smooth !== false) checkSlopes(spec, opCase, expected(opCase).truth);
@@ -175,7 +174,19 @@ export function checkOp<A, N extends string>(spec: OpSpec<A, N>): void {
       expect(allocated()).toEqual(before);
     });
   });
+  describe.each([COMPOSED, { name: 'simmim-cpu', backend: 'simmim-cpu' } as Device])(`${spec.op}: refusals on $name`, (device) => {
+    test.each(spec.bad)('$name', async (bad) => {
+      await activate(device);
+      const before = allocated();
+      expect(() => tidied(tf, () => bad.call(ops, tf))).toThrow(`${spec.op}: ${bad.message}`);
+      expect(allocated(), 'left behind').toEqual(before);
+    });
+  });
+}
 
+/** The native kernel at every ISA level: within the derived error of the truth, equal bits over thread counts, nothing left behind. */
+export function checkNative<A, N extends string>(spec: OpSpec<A, N>): void {
+  const expected = expectations(spec);
   describe.each(nativeDevices())(`${spec.op}: $name`, (device) => {
     test.each(spec.cases)('$name', async (opCase) => {
       await activate(device);
@@ -187,13 +198,15 @@ export function checkOp<A, N extends string>(spec: OpSpec<A, N>): void {
       await checkBits(spec, opCase, device, got);
     });
   });
+}
 
-  describe.each([COMPOSED, { name: 'simmim-cpu', backend: 'simmim-cpu' } as Device])(`${spec.op}: refusals on $name`, (device) => {
-    test.each(spec.bad)('$name', async (bad) => {
-      await activate(device);
-      const before = allocated();
-      expect(() => tidied(tf, () => bad.call(ops, tf))).toThrow(`${spec.op}: ${bad.message}`);
-      expect(allocated(), 'left behind').toEqual(before);
-    });
-  });
+/**
+ * Declares the tests of an op from its case list. The composed forms in float64 are the truth, pinned to their own
+ * slopes by finite differences; float32 results, composed and of every native configuration, are held to errors
+ * derived from the composed form's own and from the conditioning of the case. Also: equal bits over thread counts,
+ * nothing left in engine or arena, and refusals with their message on every backend.
+ */
+export function checkOp<A, N extends string>(spec: OpSpec<A, N>): void {
+  checkComposed(spec);
+  checkNative(spec);
 }

@@ -1,8 +1,12 @@
 import * as tf from '@tensorflow/tfjs-core';
-import '@tensorflow/tfjs-backend-cpu';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { relativePositionIndex, windowAttention } from '../../ts/ops';
+import { checkComposed } from '../helpers/check_op';
+import { activate, COMPOSED, type Device } from '../helpers/devices';
 import { fixtures, maxAbsDiff, readFixture, type Fixture } from '../helpers/golden';
+import { windowAttentionSpec } from './window_attention.cases';
+
+checkComposed(windowAttentionSpec);
 
 interface Block {
   version: 1 | 2;
@@ -15,9 +19,7 @@ interface Block {
   tolerance: Record<string, number>;
 }
 
-beforeAll(async () => {
-  await tf.setBackend('cpu');
-});
+const DEVICES: Device[] = [COMPOSED];
 
 /** Windows as rows [windows, heads, N, d] of one image -> the map [1, H, W, C], in the order the block had before the shift. */
 function toMap(values: ArrayLike<number>, { dim, heads, resolution: r, window_used: w, shift_used: s }: Block): Float32Array {
@@ -58,8 +60,12 @@ function joinQkv(fixture: Fixture<Block>, prefix: string): Float32Array {
   return joined;
 }
 
-describe.each(fixtures(/^block_swin/))('official attention core: %s', (name) => {
-  test('result and gradients stay within the tolerances of the fixture', () => {
+const RUNS = DEVICES.flatMap((device) => fixtures(/^block_swin/).map((name) => ({ name, device, on: device.name })));
+
+describe('official attention core', () => {
+  test.each(RUNS)('$name on $on: result and gradients stay within the tolerances of the fixture', async ({ name, device }) => {
+    await activate(device);
+    tf.engine().startScope();
     const fixture = readFixture<Block>(name);
     const block = fixture.json;
     const { dim, heads, resolution: r, window_used: w, shift_used: s, tolerance } = block;
@@ -90,5 +96,6 @@ describe.each(fixtures(/^block_swin/))('official attention core: %s', (name) => 
     if (block.version === 2) {
       expect(maxAbsDiff(dLogit.dataSync(), fixture.values('core/grad_logit_scale')), 'grad_logit_scale').toBeLessThanOrEqual(tolerance['core/grad_logit_scale'] as number);
     }
+    tf.engine().endScope();
   });
 });
