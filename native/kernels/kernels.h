@@ -23,3 +23,5 @@
 #include "sort.h"
 #include "resample.h"
 #include "jpeg_decode.h"
+#include "attention.h"
+#include "window_attention.h"

@@ -42,6 +42,10 @@ export const KERNEL_NAMES = [
   'top_k',
   'resample',
   'jpeg_decode',
+  'attention',
+  'attention_grad',
+  'window_attention',
+  'window_attention_grad',
 ] as const;
 
 export interface FillArgs {
@@ -1080,4 +1084,136 @@ export function jpegDecode(a: JpegDecodeArgs, m: Mailbox = mailbox()): void {
   m.call(38);
   m.adopt(a.pixels, pixels);
   m.adopt(a.status, status);
+}
+
+export interface AttentionArgs {
+  /** in, f32 or bf16 */
+  qkv: NativeTensor;
+  /** optional_in, f32 */
+  bias?: NativeTensor | null;
+  /** out, f32 or bf16 */
+  y: NativeTensor;
+  /** integer */
+  heads: number;
+  /** number */
+  scale: number;
+}
+
+export function attention(a: AttentionArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.qkv);
+  m.tensor(a.bias);
+  const y = m.tensor(a.y);
+  m.scalar(a.heads);
+  m.scalar(a.scale);
+  m.call(39);
+  m.adopt(a.y, y);
+}
+
+export interface AttentionGradArgs {
+  /** in, f32 or bf16 */
+  dy: NativeTensor;
+  /** in, f32 or bf16 */
+  qkv: NativeTensor;
+  /** optional_in, f32 */
+  bias?: NativeTensor | null;
+  /** out, f32 or bf16 */
+  dqkv: NativeTensor;
+  /** optional_out, f32 */
+  dbias?: NativeTensor | null;
+  /** integer */
+  heads: number;
+  /** number */
+  scale: number;
+}
+
+export function attentionGrad(a: AttentionGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  m.tensor(a.qkv);
+  m.tensor(a.bias);
+  const dqkv = m.tensor(a.dqkv);
+  const dbias = m.tensor(a.dbias);
+  m.scalar(a.heads);
+  m.scalar(a.scale);
+  m.call(40);
+  m.adopt(a.dqkv, dqkv);
+  m.adopt(a.dbias, dbias);
+}
+
+export interface WindowAttentionArgs {
+  /** in, f32 or bf16 */
+  qkv: NativeTensor;
+  /** in, f32 */
+  table: NativeTensor;
+  /** optional_in, f32 */
+  scales?: NativeTensor | null;
+  /** out, f32 or bf16 */
+  y: NativeTensor;
+  /** integer */
+  heads: number;
+  /** number */
+  scale: number;
+  /** ints */
+  window: readonly number[];
+  /** ints */
+  shift: readonly number[];
+}
+
+export function windowAttention(a: WindowAttentionArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.qkv);
+  m.tensor(a.table);
+  m.tensor(a.scales);
+  const y = m.tensor(a.y);
+  m.scalar(a.heads);
+  m.scalar(a.scale);
+  m.list(a.window);
+  m.list(a.shift);
+  m.call(41);
+  m.adopt(a.y, y);
+}
+
+export interface WindowAttentionGradArgs {
+  /** in, f32 or bf16 */
+  dy: NativeTensor;
+  /** in, f32 or bf16 */
+  qkv: NativeTensor;
+  /** in, f32 */
+  table: NativeTensor;
+  /** optional_in, f32 */
+  scales?: NativeTensor | null;
+  /** out, f32 or bf16 */
+  dqkv: NativeTensor;
+  /** out, f32 */
+  dtable: NativeTensor;
+  /** optional_out, f32 */
+  dscales?: NativeTensor | null;
+  /** integer */
+  heads: number;
+  /** number */
+  scale: number;
+  /** ints */
+  window: readonly number[];
+  /** ints */
+  shift: readonly number[];
+}
+
+export function windowAttentionGrad(a: WindowAttentionGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  m.tensor(a.qkv);
+  m.tensor(a.table);
+  m.tensor(a.scales);
+  const dqkv = m.tensor(a.dqkv);
+  const dtable = m.tensor(a.dtable);
+  const dscales = m.tensor(a.dscales);
+  m.scalar(a.heads);
+  m.scalar(a.scale);
+  m.list(a.window);
+  m.list(a.shift);
+  m.call(42);
+  m.adopt(a.dqkv, dqkv);
+  m.adopt(a.dtable, dtable);
+  m.adopt(a.dscales, dscales);
 }

@@ -1,0 +1,167 @@
+// Attention of one head over N tokens that are in cache: scores, softmax and mixing, and the gradient with
+// recomputed probabilities. Window attention and global attention gather their tokens into a HeadTiles and
+// scatter the results; queries are taken in blocks so that the scores stay in the first level cache.
+#pragma once
+#include "gemm_pack.h"
+#include "gemm_shared.h"
+#include "reduce.h"
+#include "small_matmul.h"
+#include "vmath.h"
+
+namespace simmim::SIMMIM_ISA {
+
+SIMMIM_INLINE int64_t lanes_up(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
+/// Scratch of one head. Rows are tokens; `rows` and `width` are padded to registers with zeros.
+struct HeadTiles {
+  int64_t tokens, rows, channels, width;  // N, N padded, d, d padded
+  int64_t block;                          // queries at a time
+  float *q, *k, *v;                       // [rows, width]; q is scaled
+  float* k_columns;                       // [width, rows]
+  float* scores;                          // [block, rows]
+  float* out;                             // [rows, width]
+  // Gradient only.
+  float *dout, *dq, *dk, *dv;             // [rows, width]
+  float* v_columns;                       // [width, rows]
+  float* dscores;                         // [block, rows]
+
+  static int64_t block_of(int64_t tokens) { return tokens <= 64 ? tokens : 48; }
+
+  /// Takes this thread's scratch; `extra` floats are left for the caller at *rest.
+  static HeadTiles make(int64_t tokens, int64_t channels, bool gradient, int64_t extra, float** rest) {
+    HeadTiles t;
+    t.tokens = tokens;
+    t.rows = lanes_up(tokens);
+    t.channels = channels;
+    t.width = lanes_up(channels);
+    t.block = block_of(tokens);
+    const int64_t matrix = t.rows * t.width, strip = t.block * t.rows;
+    float* p = gemm_buffer(GemmBuffer::attention, static_cast<size_t>((gradient ? 10 * matrix + 2 * strip : 5 * matrix + strip) + extra));
+    const auto take = [&](int64_t n) {
+      float* at = p;
+      p += n;
+      return at;
+    };
+    t.q = take(matrix);
+    t.k = take(matrix);
+    t.v = take(matrix);
+    t.k_columns = take(matrix);
+    t.out = take(matrix);
+    t.scores = take(strip);
+    t.dout = t.dq = t.dk = t.dv = t.v_columns = t.dscores = nullptr;
+    if (gradient) {
+      t.dout = take(matrix);
+      t.dq = take(matrix);
+      t.dk = take(matrix);
+      t.dv = take(matrix);
+      t.v_columns = take(matrix);
+      t.dscores = take(strip);
+    }
+    *rest = p;
+    return t;
+  }
+};
+
+/// Copies token rows into a tile, times `factor`; a token of offset -1 and the padding become zeros.
+template <class T, class OffsetOf>
+SIMMIM_INLINE void gather_rows(const HeadTiles& t, const T* base, const OffsetOf& offset_of, float factor, float* tile) {
+  for (int64_t i = 0; i < t.rows; i++, tile += t.width) {
+    const int64_t offset = i < t.tokens ? offset_of(i) : -1;
+    if (offset < 0) {
+      for (int64_t c = 0; c < t.width; c += kLanes) store(tile + c, Vec{});
+      continue;
+    }
+    for_lanes(t.channels, [&](int64_t c, int lanes) { store(tile + c, load_lanes(base + offset + c, lanes) * factor); });
+  }
+}
+
+/// Copies tile rows back to their tokens; rows of offset -1 are dropped.
+template <class T, class OffsetOf>
+SIMMIM_INLINE void scatter_rows(const HeadTiles& t, const float* tile, const OffsetOf& offset_of, float factor, T* base) {
+  for (int64_t i = 0; i < t.tokens; i++, tile += t.width) {
+    const int64_t offset = offset_of(i);
+    if (offset < 0) continue;
+    for_lanes(t.channels, [&](int64_t c, int lanes) { store_lanes(base + offset + c, load(tile + c) * factor, lanes); });
+  }
+}
+
+/// columns[width, rows] = the transposed tile.
+static void transpose_tile(const HeadTiles& t, const float* tile, float* columns) {
+  for (int64_t c = 0; c < t.width; c += kLanes)
+    for (int64_t i = 0; i < t.rows; i += kLanes) {
+      Vec r[kLanes];
+#pragma GCC unroll 16
+      for (int x = 0; x < kLanes; x++) r[x] = load(tile + (i + x) * t.width + c);
+      transpose(r);
+#pragma GCC unroll 16
+      for (int x = 0; x < kLanes; x++) store(columns + (c + x) * t.rows + i, r[x]);
+    }
+}
+
+/// Softmax of one row of n scores in place; the padding up to a register becomes 0.
+static void softmax_row(float* s, int64_t n) {
+  Vec highest = splat(-kInfinity);
+  for_lanes(n, [&](int64_t j, int lanes) { highest = max(highest, load_lanes(s + j, lanes, -kInfinity)); });
+  const float top = max_lane(highest);
+  Vec total{};
+  for_lanes(n, [&](int64_t j, int lanes) {
+    const Vec e = exp_nonpositive(load_lanes(s + j, lanes, -kInfinity) - top);
+    total += e;
+    store(s + j, e);
+  });
+  const float factor = 1.0f / sum(total);
+  for (int64_t j = 0; j < n; j += kLanes) store(s + j, load(s + j) * factor);
+}
+
+/// Probabilities of queries [begin, end) in t.scores. adjust(i, row) adds bias and mask to row i, and answers
+/// false when query i is padding: its row becomes zeros.
+template <class Adjust>
+SIMMIM_INLINE void probabilities(const HeadTiles& t, int64_t begin, int64_t end, const Adjust& adjust) {
+  small_matmul<false>(end - begin, t.rows / kLanes, t.channels, t.q + begin * t.width, t.width, t.k_columns, t.rows, t.scores, t.rows);
+  for (int64_t i = begin; i < end; i++) {
+    float* row = t.scores + (i - begin) * t.rows;
+    if (adjust(i, row)) softmax_row(row, t.tokens);
+    else
+      for (int64_t j = 0; j < t.rows; j += kLanes) store(row + j, Vec{});
+  }
+}
+
+/// t.out from q, k, v.
+template <class Adjust>
+SIMMIM_INLINE void attend(const HeadTiles& t, const Adjust& adjust) {
+  transpose_tile(t, t.k, t.k_columns);
+  for (int64_t begin = 0; begin < t.tokens; begin += t.block) {
+    const int64_t end = begin + t.block < t.tokens ? begin + t.block : t.tokens;
+    probabilities(t, begin, end, adjust);
+    small_matmul<false>(end - begin, t.width / kLanes, t.tokens, t.scores, t.rows, t.v, t.width, t.out + begin * t.width, t.width);
+  }
+}
+
+/// dS = P (dP - sum over j of P dP), in place of dP.
+static void softmax_gradient_row(const float* p, float* dp, int64_t rows) {
+  const float dot = row_sum(rows, [&](int64_t j, int lanes) { return load_lanes(p + j, lanes) * load_lanes(dp + j, lanes); });
+  for (int64_t j = 0; j < rows; j += kLanes) store(dp + j, load(p + j) * (load(dp + j) - dot));
+}
+
+/// dq (for the scaled q), dk, dv from dout; observe(i, row) sees the gradient of the scores of query i.
+template <class Adjust, class Observe>
+SIMMIM_INLINE void attend_gradient(const HeadTiles& t, const Adjust& adjust, const Observe& observe) {
+  transpose_tile(t, t.k, t.k_columns);
+  transpose_tile(t, t.v, t.v_columns);
+  const int64_t width = t.width / kLanes;
+  for (int64_t begin = 0; begin < t.tokens; begin += t.block) {
+    const int64_t end = begin + t.block < t.tokens ? begin + t.block : t.tokens, n = end - begin;
+    const float *q = t.q + begin * t.width, *dout = t.dout + begin * t.width;
+    probabilities(t, begin, end, adjust);
+    small_matmul<false>(n, t.rows / kLanes, t.channels, dout, t.width, t.v_columns, t.rows, t.dscores, t.rows);
+    small_matmul<true>(t.tokens, width, n, t.scores, t.rows, dout, t.width, t.dv, t.width, begin > 0);
+    for (int64_t i = 0; i < n; i++) {
+      softmax_gradient_row(t.scores + i * t.rows, t.dscores + i * t.rows, t.rows);
+      observe(begin + i, t.dscores + i * t.rows);
+    }
+    small_matmul<false>(n, width, t.tokens, t.dscores, t.rows, t.k, t.width, t.dq + begin * t.width, t.width);
+    small_matmul<true>(t.tokens, width, n, t.dscores, t.rows, q, t.width, t.dk, t.width, begin > 0);
+  }
+}
+
+}  // namespace simmim::SIMMIM_ISA

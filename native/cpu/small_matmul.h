@@ -1,0 +1,75 @@
+// Small products whose operands are in cache: no packing, A is broadcast element by element, B is read in whole
+// registers. The width of B and C is a number of registers; callers keep rows padded to that.
+// Every element is one fused multiply-add chain over k, whatever tile it falls in.
+#pragma once
+#include "vec.h"
+
+namespace simmim::SIMMIM_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kSmallRows[4] = {0, 14, 12, 9};  // rows of a tile by its width in registers: 32 registers in all
+#else
+constexpr int kSmallRows[4] = {0, 8, 6, 4};  // 16 registers
+#endif
+
+template <int MR, int NV, bool TransposeA>
+static void small_tile(int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
+  Vec sums[MR][NV];
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; j++) sums[i][j] = add ? load(c + i * ldc + j * kLanes) : Vec{};
+  for (int64_t p = 0; p < k; p++) {
+    Vec row[NV];
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; j++) row[j] = load(b + j * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      const Vec x = splat(TransposeA ? a[i] : a[i * lda]);
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; j++) sums[i][j] = fma(x, row[j], sums[i][j]);
+    }
+    a += TransposeA ? lda : 1;
+    b += ldb;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; j++) store(c + i * ldc + j * kLanes, sums[i][j]);
+}
+
+/// The tile of `rows` rows, found by counting down from the tallest.
+template <int MR, int NV, bool TransposeA>
+SIMMIM_INLINE void small_tile_of(int64_t rows, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
+  if constexpr (MR > 0) {
+    if (rows == MR) return small_tile<MR, NV, TransposeA>(k, a, lda, b, ldb, c, ldc, add);
+    small_tile_of<MR - 1, NV, TransposeA>(rows, k, a, lda, b, ldb, c, ldc, add);
+  }
+}
+
+/// One column of tiles, NV registers wide; rows are dealt out evenly.
+template <int NV, bool TransposeA>
+static void small_column(int64_t m, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
+  int64_t tiles = (m + kSmallRows[NV] - 1) / kSmallRows[NV];
+  for (int64_t i = 0; tiles > 0; tiles--) {
+    const int64_t rows = (m - i) / tiles;
+    small_tile_of<kSmallRows[NV], NV, TransposeA>(rows, k, a + (TransposeA ? i : i * lda), lda, b, ldb, c + i * ldc, ldc, add);
+    i += rows;
+  }
+}
+
+/// C[m, width] = (or +=) op(A) B[k, width]; op(A) is A[m, k], or A[k, m] transposed. width is in registers.
+template <bool TransposeA>
+static void small_matmul(int64_t m, int64_t width, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool add = false) {
+  while (width > 0) {
+    const int64_t take = width == 4 || width == 2 ? 2 : width == 1 ? 1 : 3;  // 4 = 2 + 2: a single register wide tile is slow
+    if (take == 3) small_column<3, TransposeA>(m, k, a, lda, b, ldb, c, ldc, add);
+    else if (take == 2) small_column<2, TransposeA>(m, k, a, lda, b, ldb, c, ldc, add);
+    else small_column<1, TransposeA>(m, k, a, lda, b, ldb, c, ldc, add);
+    width -= take;
+    b += take * kLanes;
+    c += take * kLanes;
+  }
+}
+
+}  // namespace simmim::SIMMIM_ISA

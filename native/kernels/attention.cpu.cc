@@ -1,0 +1,109 @@
+#include "attention.h"
+
+#include "../cpu/attention_core.h"
+#include "../cpu/thread_pool.h"
+
+namespace simmim::SIMMIM_ISA {
+namespace {
+
+/// Where image b, head h of qkv lies: token i at base + i * pitch, k and v `channels` further each.
+struct Place {
+  int64_t length, channels, d, pitch;
+  int64_t offset(int64_t b, int64_t h) const { return b * length * pitch + h * d; }
+};
+
+Place place_of(const Tensor& qkv, int32_t heads) {
+  const int64_t channels = qkv.dim(2) / 3;
+  return {qkv.dim(1), channels, channels / heads, qkv.dim(2)};
+}
+
+/// Adds the bias of one head; without a bias there is nothing to add.
+struct AddBias {
+  const float* bias;  // [L, L]
+  int64_t length;
+  bool operator()(int64_t i, float* row) const {
+    if (bias) for_lanes(length, [&](int64_t j, int lanes) { store_lanes(row + j, load_lanes(row + j, lanes) + load_lanes(bias + i * length + j, lanes), lanes); });
+    return true;
+  }
+};
+
+template <class T>
+void gather_head(const HeadTiles& t, const Place& p, const T* at, float scale) {
+  const auto token = [&](int64_t i) { return i * p.pitch; };
+  gather_rows(t, at, token, scale, t.q);
+  gather_rows(t, at + p.channels, token, 1.0f, t.k);
+  gather_rows(t, at + 2 * p.channels, token, 1.0f, t.v);
+}
+
+template <class T>
+void forward(const Attention& k) {
+  const Place p = place_of(k.qkv, k.heads);
+  parallel_for(k.qkv.dim(0) * k.heads, [&](int64_t item) {
+    const int64_t b = item / k.heads, h = item % k.heads;
+    float* rest;
+    const HeadTiles t = HeadTiles::make(p.length, p.d, false, 0, &rest);
+    gather_head(t, p, k.qkv.as<T>() + p.offset(b, h), k.scale);
+    attend(t, AddBias{k.bias.present() ? k.bias.f32() + h * p.length * p.length : nullptr, p.length});
+    scatter_rows(t, t.out, [&](int64_t i) { return (b * p.length + i) * p.channels + h * p.d; }, 1.0f, k.y.as<T>());
+  });
+}
+
+template <class T>
+void gradient_of(const AttentionGrad& k, const Place& p, int64_t b, int64_t h, float* dbias, bool first) {
+  float* rest;
+  const HeadTiles t = HeadTiles::make(p.length, p.d, true, 0, &rest);
+  gather_head(t, p, k.qkv.as<T>() + p.offset(b, h), k.scale);
+  gather_rows(t, k.dy.as<T>(), [&](int64_t i) { return (b * p.length + i) * p.channels + h * p.d; }, 1.0f, t.dout);
+  attend_gradient(t, AddBias{k.bias.present() ? k.bias.f32() + h * p.length * p.length : nullptr, p.length}, [&](int64_t i, const float* row) {
+    if (dbias)
+      for_lanes(p.length, [&](int64_t j, int lanes) {
+        float* at = dbias + i * p.length + j;
+        store_lanes(at, first ? load_lanes(row + j, lanes) : load_lanes(at, lanes) + load_lanes(row + j, lanes), lanes);
+      });
+  });
+  T* out = k.dqkv.as<T>() + p.offset(b, h);
+  const auto token = [&](int64_t i) { return i * p.pitch; };
+  scatter_rows(t, t.dq, token, k.scale, out);
+  scatter_rows(t, t.dk, token, 1.0f, out + p.channels);
+  scatter_rows(t, t.dv, token, 1.0f, out + 2 * p.channels);
+}
+
+template <class T>
+void backward(const AttentionGrad& k) {
+  const Place p = place_of(k.qkv, k.heads);
+  const int64_t batch = k.qkv.dim(0), groups = k.groups(), square = p.length * p.length;
+  float* partial = static_cast<float*>(k.workspace);
+  if (!k.dbias.present()) {
+    parallel_for(batch * k.heads, [&](int64_t item) { gradient_of<T>(k, p, item / k.heads, item % k.heads, nullptr, true); });
+    return;
+  }
+  parallel_for(groups * k.heads, [&](int64_t item) {
+    const int64_t g = item / k.heads, h = item % k.heads;
+    for (int64_t b = g; b < batch; b += groups) gradient_of<T>(k, p, b, h, partial + item * square, b == g);
+  });
+  parallel_ranges(k.heads * square, 1 << 14, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      float total = 0;
+      for (int64_t g = 0; g < groups; g++) total += partial[g * k.heads * square + i];
+      k.dbias.f32()[i] = total;
+    }
+  });
+}
+
+}  // namespace
+
+void run(const Attention& k) {
+  if (k.qkv.count() == 0) return;
+  if (k.qkv.dtype == DType::bf16) forward<uint16_t>(k);
+  else forward<float>(k);
+}
+
+void run(const AttentionGrad& k) {
+  if (k.dbias.present() && k.qkv.count() == 0)
+    for (int64_t i = 0; i < k.dbias.count(); i++) k.dbias.f32()[i] = 0;
+  if (k.qkv.count() == 0) return;
+  if (k.qkv.dtype == DType::bf16) backward<uint16_t>(k);
+  else backward<float>(k);
+}
+
+}  // namespace simmim::SIMMIM_ISA
