@@ -57,6 +57,8 @@ const data = z.strictObject({
   cropRatio: z.tuple([positive, positive]).default([3 / 4, 4 / 3]),
   interpolation: z.enum(['bilinear', 'bicubic']).default('bilinear'),
   flip: share.default(0.5),
+  /** Threads that decode and crop; null = as many as cores, at most 8; 0 = none beside the training itself. */
+  workers: z.int().min(0).nullable().default(null),
   /** The run stops when more than this share of the pictures is broken. */
   maxBrokenShare: share.default(0.05),
 });

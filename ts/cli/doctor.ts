@@ -1,0 +1,30 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { cpus, totalmem } from 'node:os';
+import sharp from 'sharp';
+import { CPU_BACKEND } from '../backend';
+import { SimmimError } from '../errors';
+import { kernels, loadAddon } from '../native';
+import { versions } from '../train/run';
+import { useBackend } from './backend';
+
+/** `simmim doctor`: what this installation is and whether it works; rejects when it does not. */
+export async function doctor(print: (line: string) => void): Promise<void> {
+  const line = (key: string, value: string): void => print(`${key.padEnd(18)} ${value}`);
+  const { simmim, node, tfjs } = versions() as { simmim: string; node: string; tfjs: string };
+  line('simmim', simmim);
+  line('node', `${node} (${process.platform}-${process.arch}, N-API ${process.versions.napi})`);
+  line('tfjs-core', tfjs);
+  line('sharp', `${sharp.versions.sharp ?? '?'} (libvips ${sharp.versions.vips})`);
+  line('machine', `${cpus()[0]?.model.trim() ?? 'unknown processor'}, ${cpus().length} cores, ${(totalmem() / 2 ** 30).toFixed(1)} GiB`);
+  const addon = loadAddon();
+  const info = addon.info();
+  line('addon', `loaded; built by ${info.compiler}, N-API ${info.napi}`);
+  line('instruction set', `${info.isa} (available: ${info.isaLevels.join(', ')}; SIMMIM_ISA overrides)${info.bf16Dot ? ', bf16 dot products' : ''}`);
+  line('threads', `${info.threads} (SIMMIM_THREADS overrides)`);
+  await useBackend(CPU_BACKEND);
+  line('native kernels', String(kernels.KERNEL_NAMES.length));
+  line('tfjs kernels', `${tf.getKernelsForBackend(CPU_BACKEND).length} on ${CPU_BACKEND}`);
+  const product = tf.tidy(() => Array.from(tf.matMul(tf.tensor2d([[1, 2], [3, 4]]), tf.tensor2d([[5, 6], [7, 8]])).dataSync()));
+  if (product.join() !== '19,22,43,50') throw new SimmimError('internal', 'doctor', `a 2 x 2 matrix product gave ${product.join()}, expected 19,22,43,50: the addon computes wrongly on this machine`);
+  line('self-test', 'a matrix product is right');
+}

@@ -1,0 +1,142 @@
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { SimmimError } from '../errors';
+import { checkpointsFolder, latestCheckpoint, listCheckpoints, type Checkpoint } from '../train/checkpoint';
+import { short } from '../train/metrics';
+import { applyOverrides, parseRecipe, recipeToYaml, type Recipe } from '../train/recipe';
+import { loadRecipe } from '../train/recipe_files';
+import { type OpenRun, openRun } from '../train/run';
+import type { RunSummary } from '../train/trainer';
+import { useBackend } from './backend';
+import { ConsoleReporter } from './progress';
+import { writePictures } from './visualize';
+
+/** Options of `simmim pretrain`. */
+export interface PretrainOptions {
+  recipe?: string;
+  data?: string;
+  out?: string;
+  set: string[];
+  printConfig?: boolean;
+  resume?: boolean;
+  overwrite?: boolean;
+  backend: string;
+}
+
+/** Keys that may differ when a run is resumed: they do not change its course. */
+const FREE_KEYS = ['log', 'checkpoint', 'train.stopAfter', 'train.maxNonFinite', 'data.folder', 'data.workers', 'data.validationFolder', 'validation'];
+
+/** `simmim pretrain`: trains, saves, validates, shows. */
+export async function pretrain(options: PretrainOptions, print: (line: string) => void): Promise<void> {
+  if (options.resume && options.overwrite) throw new SimmimError('invalid_argument', 'pretrain', '--resume and --overwrite exclude each other: one continues the run, the other deletes it');
+  const out = options.out ?? (options.recipe ? join('runs', options.recipe.replace(/\.ya?ml$/, '').split(/[\\/]/).slice(-2).join('-')) : null);
+  if (out === null) throw new SimmimError('invalid_argument', 'pretrain', "give --recipe NAME (see 'simmim recipes'), or --resume with the --out folder of a run");
+  const checkpoint = options.resume ? latestCheckpoint(checkpointsFolder(out), print) : null;
+  const recipe = chooseRecipe(options, checkpoint, out);
+  if (options.printConfig) {
+    print(recipeToYaml(recipe).trimEnd());
+    return;
+  }
+  prepareFolder(out, options);
+  await useBackend(options.backend);
+  const reporter = new ConsoleReporter(recipe.train.epochs, process.stderr);
+  const run = openRun(recipe, out, reporter, checkpoint);
+  try {
+    writeFileSync(join(out, 'recipe.yaml'), recipeToYaml(recipe));
+    announce(run, recipe, out, checkpoint, print);
+    const summary = await withSignals(run, reporter);
+    await conclude(run, recipe, out, summary, print);
+  } finally {
+    await run.close();
+  }
+}
+
+/** The recipe: from the file, or on resume from the checkpoint, with which a given one must agree. */
+function chooseRecipe(options: PretrainOptions, checkpoint: Checkpoint | null, out: string): Recipe {
+  const overrides = [...options.set, ...(options.data === undefined ? [] : [`data.source=folder`, `data.folder=${JSON.stringify(resolve(options.data))}`])];
+  if (options.resume && !checkpoint) {
+    if (!options.recipe) throw new SimmimError('not_found', 'pretrain', `'${out}' holds no checkpoint to resume`);
+    return loadRecipe(options.recipe, overrides); // nothing was saved yet: from the start
+  }
+  if (!checkpoint) return loadRecipe(options.recipe ?? '', overrides);
+  const stored = checkpoint.state.recipe;
+  const wanted = options.recipe ? loadRecipe(options.recipe, overrides) : overrides.length > 0 ? parseRecipe(applyOverrides(stored, overrides), '--set') : stored;
+  const difference = firstDifference(stored, wanted);
+  if (difference) throw new SimmimError('invalid_argument', 'pretrain', `cannot resume '${checkpoint.folder}': ${difference}; start a new run with another --out`);
+  return wanted;
+}
+
+/** The first key whose change would make another run of it, in words. */
+function firstDifference(a: unknown, b: unknown, path = ''): string | null {
+  if (FREE_KEYS.includes(path)) return null;
+  if (typeof a === 'object' && a !== null && b !== null && typeof b === 'object' && !Array.isArray(a)) {
+    for (const key of Object.keys(a)) {
+      const found = firstDifference((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key], path ? `${path}.${key}` : key);
+      if (found) return found;
+    }
+    return null;
+  }
+  return JSON.stringify(a) === JSON.stringify(b) ? null : `${path} was ${JSON.stringify(a)} and is now ${JSON.stringify(b)}`;
+}
+
+function prepareFolder(out: string, options: PretrainOptions): void {
+  const parent = checkpointsFolder(out);
+  const used = listCheckpoints(parent).length > 0 || existsSync(join(out, 'log.jsonl'));
+  if (used && !options.resume && !options.overwrite) throw new SimmimError('invalid_argument', 'pretrain', `'${out}' already holds a run: continue it with --resume, replace it with --overwrite, or give another --out`);
+  try {
+    if (options.overwrite) for (const part of [parent, join(out, 'log.jsonl')]) rmSync(part, { recursive: true, force: true });
+    mkdirSync(out, { recursive: true });
+  } catch (error) {
+    throw new SimmimError('io', 'pretrain', `cannot make the folder '${out}': ${(error as Error).message}`);
+  }
+}
+
+function announce(run: OpenRun, recipe: Recipe, out: string, checkpoint: Checkpoint | null, print: (line: string) => void): void {
+  const { encoder } = run.built.model;
+  print(`${recipe.name}: ${encoder.name} at ${encoder.imageSize.join(' x ')} px, ${(run.buffers.size / 1e6).toFixed(2)} M parameters, ${run.built.masking.count} of ${run.built.masking.cells[0] * run.built.masking.cells[1]} mask cells of ${recipe.masking.patchSize} px hidden`);
+  if (recipe.data.source === 'demo') print(`This is a demonstration on ${run.data.description}. For your own pictures: simmim pretrain --recipe demo --data FOLDER --set data.samplesPerEpoch=null`);
+  else print(`data: ${run.data.description}`);
+  print(`${run.trainer.updates} updates of ${recipe.train.batchSize * recipe.train.accumulation} images; log, recipe and checkpoints go to '${out}'`);
+  if (checkpoint) print(`continuing from '${checkpoint.folder}' after update ${checkpoint.state.position.update}`);
+}
+
+/** Runs with Ctrl-C meaning: save and end; a second one ends at once. */
+async function withSignals(run: OpenRun, reporter: ConsoleReporter): Promise<RunSummary> {
+  let asked = false;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (asked) process.exit(signal === 'SIGINT' ? 130 : 143);
+    asked = true;
+    reporter.note('stopping after this step and saving; once more to stop at once');
+    run.trainer.requestStop();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  try {
+    return await run.trainer.run();
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}
+
+async function conclude(run: OpenRun, recipe: Recipe, out: string, summary: RunSummary, print: (line: string) => void): Promise<void> {
+  const { validation } = summary;
+  const broken = run.broken();
+  if (broken.length > 0) print(`${broken.length} broken pictures were left out, the first being '${broken[0]}'`);
+  if (summary.skipped > 0) print(`${summary.skipped} updates were skipped because a loss or gradient was not finite`);
+  if (summary.end === 'stopped') {
+    print(`stopped after update ${summary.update}, saved in '${summary.checkpoint}'; continue with: simmim pretrain --resume --out ${out}`);
+    return;
+  }
+  if (validation) {
+    const better = (1 - validation.loss / validation.constantLoss) * 100;
+    print(`validation masked loss ${short(validation.loss)} on ${validation.images} held-out images; the best constant (mean of each image's visible pixels) has ${short(validation.constantLoss)}: ${Math.abs(better).toFixed(0)} % ${better >= 0 ? 'lower' : 'HIGHER'}`);
+    const [png, html] = await writePictures(run.built, recipe, join(out, 'reconstruction'), { count: 8 }, { 'validation masked loss': short(validation.loss), 'best constant': short(validation.constantLoss), updates: String(summary.update) });
+    print(`pictures: ${png} (and ${html})`);
+  }
+  print(`checkpoint: ${summary.checkpoint}`);
+  if (recipe.data.source === 'demo') {
+    print('This was a demonstration: six photographs teach colours and their continuation, nothing about the world.');
+    print("Your own pictures: simmim pretrain --recipe official-code/swin_base_100ep --data FOLDER --out runs/mine ('simmim recipes' lists all)");
+  }
+}

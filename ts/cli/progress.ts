@@ -1,0 +1,61 @@
+import pc from 'picocolors';
+import { duration, short, type UpdateRecord, type ValidationRecord } from '../train/metrics';
+import type { Reporter } from '../train/trainer';
+
+/** Shortest time between two redraws of the progress line. */
+const REDRAW_MS = 100;
+
+/** What the reporter writes to: process.stderr, or a stand-in. */
+export interface Output {
+  isTTY?: boolean;
+  columns?: number;
+  write(text: string): unknown;
+}
+
+/** `epoch 3/100  step 120/4000  loss 0.5123  lr 0.00021  |g| 0.83  45.1 img/s  1.2 GiB  ETA 3 min 2 s`. */
+export function progressLine(r: UpdateRecord, run: { updates: number; epochs: number; secondsLeft: number }): string {
+  return [
+    `epoch ${r.epoch + 1}/${run.epochs}`, `step ${r.step}/${run.updates}`, `loss ${short(r.loss)}`, `lr ${short(r.lr)}`, `|g| ${short(r.gradientNorm)}`,
+    `${short(r.imagesPerSecond)} img/s`, `${(r.memory / 2 ** 30).toFixed(2)} GiB`, `ETA ${duration(run.secondsLeft)}`,
+  ].join('  ');
+}
+
+/** One line that redraws itself on a terminal; elsewhere plain lines now and then. */
+export class ConsoleReporter implements Reporter {
+  private drawn = false;
+  private lastDraw = 0;
+
+  constructor(private readonly epochs: number, private readonly output: Output) {}
+
+  update(record: UpdateRecord, run: { updates: number; secondsLeft: number; show: boolean }): void {
+    const line = progressLine(record, { ...run, epochs: this.epochs });
+    if (!this.output.isTTY) {
+      if (run.show) this.output.write(`${line}\n`);
+      return;
+    }
+    const now = Date.now();
+    if (!run.show && now - this.lastDraw < REDRAW_MS) return;
+    this.lastDraw = now;
+    this.drawn = true;
+    this.output.write(`\r${line.slice(0, Math.max(20, (this.output.columns ?? 120) - 1))}\x1b[K`);
+  }
+
+  validation(r: ValidationRecord): void {
+    this.line(`validation after epoch ${r.epoch + 1}: masked loss ${short(r.loss)} on ${r.images} images (best constant per image: ${short(r.constantLoss)})`);
+  }
+
+  checkpoint(folder: string): void {
+    this.line(pc.dim(`saved ${folder}`));
+  }
+
+  note(sentence: string): void {
+    this.line(pc.yellow(sentence));
+  }
+
+  /** A line of its own; the progress line goes on below it. */
+  line(text: string): void {
+    if (this.drawn) this.output.write('\n');
+    this.drawn = false;
+    this.output.write(`${text}\n`);
+  }
+}

@@ -1,0 +1,15 @@
+export { latestCheckpoint, checkpointsFolder, openCheckpoint, listCheckpoints, restoreBuffers, saveCheckpoint, type Checkpoint, type CheckpointState, type RunPosition } from './checkpoint';
+export { constantLoss, evaluateMasked, type MaskedEvaluation } from './evaluate';
+export { flatBuffers, type FlatBuffers } from './flat_buffers';
+export { JsonlLog, type LogRecord, type UpdateRecord, type ValidationRecord } from './metrics';
+export { buildBuffers, buildModel, type BuiltModel } from './model_build';
+export { decayRules, finetuneGroups, layerCount, layerOf, pretrainGroups, type NamedShape, type ParamGroup, type Rule } from './param_groups';
+export { imageSizeOf, parseRecipe, recipeFromYaml, recipeToYaml, type PartialRecipe, type Recipe } from './recipe';
+export { loadRecipe, recipeNames, recipeText } from './recipe_files';
+export { openRun, versions, type OpenRun } from './run';
+export { openRunData, type RunData } from './run_data';
+export { initialRate, learningRate, makeSchedule, SCHEDULES, type Schedule, type ScheduleName } from './schedule';
+export { TrainingStep, type MaskedModel, type MaskSource, type StepOptions } from './step';
+export { StepState } from './step_state';
+export { Timetable } from './timetable';
+export { Trainer, type Reporter, type RunSummary, type TrainerParts } from './trainer';

@@ -1,0 +1,102 @@
+import { countParameters } from '../nn/module';
+import { type Encoder, planWindow, stageGeometry, type SwinConfig, type SwinV2Config, type VitConfig } from '../models';
+import { pair } from '../models/encoder';
+import { buildModel } from './model_build';
+import { encoderConfig } from '../models';
+import { parseRecipe, type PartialRecipe } from './recipe';
+
+/** What a preset costs. */
+export interface Plan {
+  encoder: Encoder;
+  /** With the linear head. */
+  parameters: number;
+  encoderParameters: number;
+  /** Multiply-adds of the encoder's forward pass per image, counted as the official `flops()` methods do. */
+  encoderMacs: number;
+  /** Floating point operations of one training step per image: forward and backward, two per multiply-add. */
+  trainingFlops: number;
+  /** Bytes of activations kept for the backward pass per image (float32). */
+  activationBytes: number;
+  /** Bytes of weights, gradients and the two moments. */
+  stateBytes: number;
+}
+
+interface Cost {
+  macs: number;
+  /** Elements kept for the backward pass. */
+  kept: number;
+}
+
+const isVit = (config: object): config is VitConfig => 'depth' in config;
+const isV2 = (config: object): config is SwinV2Config => 'pretrainedWindowSizes' in config;
+
+/** Costs of a recipe's model, by formula: nothing is allocated or run. Throws as `createEncoder` for unknown names. */
+export function planModel(model: PartialRecipe['model']): Plan {
+  const imageSize = model?.imageSize ?? encoderConfig(model?.encoder ?? 'swin_tiny').imageSize;
+  const side = typeof imageSize === 'number' ? [imageSize, imageSize] : [...imageSize];
+  const recipe = parseRecipe({ model: { ...model, imageSize: [side[0] as number, side[1] as number] }, masking: { patchSize: greatestMask(side) } });
+  const { encoder: name, ...options } = recipe.model;
+  const config = encoderConfig(name, Object.fromEntries(Object.entries(options).filter(([, v]) => v !== null)));
+  const { model: built } = buildModel(recipe);
+  const cost = isVit(config) ? vitCost(config) : swinCost(config);
+  const { encoder } = built;
+  const parameters = countParameters(built);
+  const [height, width] = encoder.imageSize;
+  const cells = (height / encoder.stride) * (width / encoder.stride);
+  const headMacs = cells * encoder.channels * 3 * encoder.stride ** 2;
+  return {
+    encoder, parameters, encoderParameters: countParameters(encoder),
+    encoderMacs: cost.macs, trainingFlops: 6 * (cost.macs + headMacs),
+    activationBytes: 4 * (cost.kept + cells * encoder.channels + 3 * height * width), stateBytes: 16 * parameters,
+  };
+}
+
+/** A mask cell that tiles the image and holds whole patches: the image's own greatest common divisor. */
+function greatestMask([h = 1, w = 1]: readonly number[]): number {
+  return w === 0 ? h : greatestMask([w, h % w]);
+}
+
+/**
+ * A block of `tokens` tokens of width `c`, each attending to `seen` others. Kept: block input, norm, q k v,
+ * attention output, second residual and norm (8 c) and the two sides of the GELU (2 * ratio * c).
+ */
+function blockCost(tokens: number, c: number, seen: number, ratio: number): Cost {
+  const products = 4 * c * c + 2 * seen * c + 2 * ratio * c * c;
+  return { macs: tokens * products, kept: tokens * c * (8 + 2 * ratio) };
+}
+
+/** As SwinTransformer.flops() and SwinTransformerV2.flops() of the official repositories, normalisations included. */
+function swinCost(config: SwinConfig | SwinV2Config): Cost {
+  const { inChannels, patchSize, embedDim, mlpRatio, patchNorm, windowSize } = config;
+  const stages = stageGeometry('plan', config);
+  const total: Cost = { macs: 0, kept: 0 };
+  const add = (macs: number, kept = 0): void => {
+    total.macs += macs;
+    total.kept += kept;
+  };
+  const [rows, columns] = [pair(config.imageSize)[0] / patchSize, pair(config.imageSize)[1] / patchSize];
+  add(rows * columns * embedDim * (inChannels * patchSize ** 2 + (patchNorm ? 1 : 0)), rows * columns * embedDim * 2);
+  stages.forEach((stage, i) => {
+    const [h, w] = stage.resolution;
+    const c = stage.channels;
+    const { window } = planWindow(stage.resolution, windowSize, false);
+    const block = blockCost(h * w, c, window[0] * window[1], mlpRatio);
+    add(stage.depth * (block.macs + 2 * h * w * c), stage.depth * block.kept);
+    if (i + 1 < stages.length) add((h / 2) * (w / 2) * 8 * c * c + (isV2(config) ? (h * w * c) / 2 : h * w * c), h * w * c * 2);
+  });
+  const last = stages[stages.length - 1];
+  if (last) add((last.channels * rows * columns) / 4 ** (stages.length - 1), last.channels * last.resolution[0] * last.resolution[1]);
+  return total;
+}
+
+function vitCost(config: VitConfig): Cost {
+  const [height, width] = pair(config.imageSize);
+  const patches = (height / config.patchSize) * (width / config.patchSize);
+  const tokens = patches + 1;
+  const c = config.embedDim;
+  const block = blockCost(tokens, c, tokens, config.mlpRatio);
+  return {
+    macs: patches * c * config.inChannels * config.patchSize ** 2 + config.depth * block.macs,
+    kept: tokens * c * 2 + config.depth * block.kept,
+  };
+}
