@@ -85,7 +85,7 @@ function swinCost(config: SwinConfig | SwinV2Config): Cost {
     if (i + 1 < stages.length) add((h / 2) * (w / 2) * 8 * c * c + (isV2(config) ? (h * w * c) / 2 : h * w * c), h * w * c * 2);
   });
   const last = stages[stages.length - 1];
-  if (last) add((last.channels * rows * columns) / 4 ** (stages.length - 1), last.channels * last.resolution[0] * last.resolution[1]);
+  if (last) add((last.channels * rows * columns) / 2 ** stages.length, last.channels * last.resolution[0] * last.resolution[1]);
   return total;
 }
 

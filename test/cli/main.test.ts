@@ -1,0 +1,104 @@
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, expect, test, vi } from 'vitest';
+import { main } from '../../ts/cli/main';
+import { loadRecipe } from '../../ts/train/recipe_files';
+import { recipeFromYaml } from '../../ts/train/recipe';
+
+const folder = mkdtempSync(join(tmpdir(), 'simmim-cli-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Runs the command line here; returns its exit code, its output and its complaints. */
+async function simmim(...args: string[]): Promise<{ code: number; out: string; errors: string[] }> {
+  const errors: string[] = [];
+  let out = '';
+  const spy = vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+    out += String(text);
+    return true;
+  });
+  try {
+    return { code: await main(args, (line) => errors.push(line)), out, errors };
+  } finally {
+    spy.mockRestore();
+  }
+}
+
+mkdirSync(join(folder, 'empty'));
+mkdirSync(join(folder, 'notes'));
+writeFileSync(join(folder, 'notes', 'readme.txt'), 'no picture');
+writeFileSync(join(folder, 'file'), 'x');
+
+const refused: [string, string[], string][] = [
+  ['unknown command', ['pretrian'], "unknown command 'pretrian', did you mean 'pretrain'?"],
+  ['unknown option', ['pretrain', '--recip', 'x'], "unknown option '--recip', did you mean '--recipe'?"],
+  ['unknown recipe', ['pretrain', '--recipe', 'demoo'], "no recipe 'demoo', did you mean 'demo'?"],
+  ['no recipe', ['pretrain'], 'give --recipe NAME'],
+  ['unknown key', ['pretrain', '--recipe', 'demo', '--set', 'train.epoch=1'], "unknown key 'train.epoch', did you mean 'train.epochs'?"],
+  ['unknown encoder', ['info', 'swin_bse'], "unknown encoder 'swin_bse'; did you mean 'swin_base'?"],
+  ['missing data', ['pretrain', '--recipe', 'paper/vit_base_800ep', '--out', join(folder, 'a')], 'give the folder of your pictures with --data FOLDER'],
+  ['missing folder', ['pretrain', '--recipe', 'demo', '--data', join(folder, 'nowhere'), '--out', join(folder, 'a')], `folder '${join(folder, 'nowhere')}' does not exist`],
+  ['empty folder', ['pretrain', '--recipe', 'demo', '--data', join(folder, 'empty'), '--out', join(folder, 'a')], join(folder, 'empty')],
+  ['folder without pictures', ['pretrain', '--recipe', 'demo', '--data', join(folder, 'notes'), '--out', join(folder, 'a')], join(folder, 'notes')],
+  ['a file as the run', ['pretrain', '--recipe', 'demo', '--out', join(folder, 'file', 'x')], 'cannot make the folder'],
+  ['resume of nothing', ['pretrain', '--resume', '--out', join(folder, 'b')], 'holds no checkpoint to resume'],
+  ['resume and overwrite', ['pretrain', '--resume', '--overwrite', '--out', join(folder, 'b')], 'exclude each other'],
+  ['unknown backend', ['pretrain', '--recipe', 'demo', '--out', join(folder, 'a'), '--backend', 'simmim-cpo'], "unknown backend 'simmim-cpo', did you mean 'simmim-cpu'?"],
+  ['visualize without a run', ['visualize'], "missing required argument 'run'"],
+  ['visualize nowhere', ['visualize', join(folder, 'nowhere')], 'no folder'],
+  ['visualize without checkpoint', ['visualize', join(folder, 'empty')], 'holds no checkpoint'],
+  ['not a number', ['visualize', 'x', '--count', 'many'], 'expected a positive whole number'],
+];
+test.each(refused)('refused in one sentence: %s', async (_, args, sentence) => {
+  const { code, errors } = await simmim(...args);
+  expect(code).toBe(1);
+  expect(errors).toHaveLength(1);
+  expect(errors[0]).toContain(sentence);
+  expect(errors[0]?.split('\n')).toHaveLength(1);
+});
+
+test('help, version, recipes, info and doctor succeed', async () => {
+  expect((await simmim('--help')).code).toBe(0);
+  expect((await simmim('--version')).out.trim()).toMatch(/^\d+\.\d+\.\d+$/);
+  expect((await simmim('recipes')).out.split('\n')).toContain('official-code/swin_base_100ep');
+  expect((await simmim('recipes', 'demo')).out).toContain('# Command: npm run demo');
+  expect((await simmim('info', 'swin_base')).out).toContain('89874104 (encoder 86725304');
+  expect((await simmim('info')).out.trim().split('\n')).toHaveLength(14);
+  const { code, out } = await simmim('doctor');
+  expect(code).toBe(0);
+  for (const word of ['addon', 'instruction set', 'threads', 'native kernels', 'tfjs-core']) expect(out).toContain(word);
+});
+
+test('--print-config prints the whole recipe, overrides applied', async () => {
+  const { out } = await simmim('pretrain', '--recipe', 'demo', '--print-config', '--set', 'train.epochs=3', '--data', folder);
+  const printed = recipeFromYaml(out, 'printed');
+  expect(printed).toEqual({ ...loadRecipe('demo'), train: { ...loadRecipe('demo').train, epochs: 3 }, data: { ...loadRecipe('demo').data, source: 'folder', folder } });
+});
+
+/** A run of seconds: a tiny Swin on the demonstration's photographs. */
+const TINY = ['--recipe', 'demo', '--backend', 'cpu', ...[
+  'model.imageSize=32', 'model.embedDim=8', 'model.depths=[2]', 'model.heads=[2]', 'model.windowSize=4', 'masking.patchSize=8', 'data.samplesPerEpoch=8', 'data.workers=1',
+  'train.batchSize=4', 'train.epochs=2', 'schedule.warmupEpochs=0', 'validation.images=4', 'checkpoint.everySteps=3',
+].flatMap((s) => ['--set', s])];
+
+test('a run trains, validates, saves, shows; it is not overwritten by accident, resumes, and its pictures are pictures', async () => {
+  const out = join(folder, 'run');
+  const run = await simmim('pretrain', ...TINY, '--out', out);
+  expect(run.errors).toEqual([]);
+  expect(run.out).toContain('This is a demonstration');
+  expect(run.out).toMatch(/validation masked loss [\d.]+ on 4 held-out images; the best constant .* has [\d.]+/);
+  expect(readFileSync(join(out, 'log.jsonl'), 'utf8').trim().split('\n')).toHaveLength(4 + 1);
+  expect(recipeFromYaml(readFileSync(join(out, 'recipe.yaml'), 'utf8'), 'run').model.embedDim).toBe(8);
+  const { width, height } = await sharp(join(out, 'reconstruction.png')).metadata();
+  expect([width, height]).toEqual([4 + 4 * 164, 4 + 4 * 164]); // four columns; 32 px enlarged to 160, and gaps
+  expect(readFileSync(join(out, 'reconstruction.html'), 'utf8').match(/data:image\/png;base64,/g)).toHaveLength(16);
+
+  expect((await simmim('pretrain', ...TINY, '--out', out)).errors[0]).toContain('already holds a run');
+  expect((await simmim('pretrain', '--resume', '--backend', 'cpu', '--out', out)).code).toBe(0);
+  expect((await simmim('pretrain', '--resume', '--backend', 'cpu', '--out', out, '--set', 'train.seed=1')).errors[0]).toContain('train.seed was 0 and is now 1');
+
+  const shown = await simmim('visualize', out, '--backend', 'cpu', '--count', '3', '--out', join(folder, 'pictures', 'mine.png'));
+  expect(shown.errors).toEqual([]);
+  expect(existsSync(join(folder, 'pictures', 'mine.png')) && existsSync(join(folder, 'pictures', 'mine.html'))).toBe(true);
+});
