@@ -1,4 +1,4 @@
-import { checkComposed } from '../helpers/check_op';
+import { checkOp } from '../helpers/check_op';
 import { attentionSpec } from './attention.cases';
 
-checkComposed(attentionSpec);
+checkOp(attentionSpec);

@@ -1,12 +1,12 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, test } from 'vitest';
 import { relativePositionIndex, windowAttention } from '../../ts/ops';
-import { checkComposed } from '../helpers/check_op';
-import { activate, COMPOSED, type Device } from '../helpers/devices';
+import { checkOp } from '../helpers/check_op';
+import { activate, COMPOSED, nativeDevices, type Device } from '../helpers/devices';
 import { fixtures, maxAbsDiff, readFixture, type Fixture } from '../helpers/golden';
 import { windowAttentionSpec } from './window_attention.cases';
 
-checkComposed(windowAttentionSpec);
+checkOp(windowAttentionSpec);
 
 interface Block {
   version: 1 | 2;
@@ -19,7 +19,7 @@ interface Block {
   tolerance: Record<string, number>;
 }
 
-const DEVICES: Device[] = [COMPOSED];
+const DEVICES: Device[] = [COMPOSED, ...nativeDevices()];
 
 /** Windows as rows [windows, heads, N, d] of one image -> the map [1, H, W, C], in the order the block had before the shift. */
 function toMap(values: ArrayLike<number>, { dim, heads, resolution: r, window_used: w, shift_used: s }: Block): Float32Array {

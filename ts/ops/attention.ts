@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { requireInteger, requireMultiple, requireNumber, requireRank, requireShape } from './arguments';
 import { fusedOp } from './fused_op';
 
@@ -26,6 +27,31 @@ const attentionOp = fusedOp<Inputs, AttentionOptions>({
     if (bias) scores = tf.add(scores, bias);
     const mixed = tf.matMul(tf.softmax(scores), v);
     return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [batch, length, channels]);
+  },
+  native: {
+    kernel(b, { qkv, bias }, { heads, scale }) {
+      const [batch, length, tripled] = qkv.shape as [number, number, number];
+      const y = b.output([batch, length, tripled / 3]);
+      kernels.attention({ qkv: b.ref(qkv), bias: bias && b.ref(bias), y: b.outRef(y), heads, scale });
+      return [y];
+    },
+    differentiable: ['qkv', 'bias'],
+    save: ['qkv', 'bias'],
+    gradient(b, dy, { inputs }, { heads, scale }) {
+      const { qkv, bias } = inputs as { qkv: tf.Tensor; bias?: tf.Tensor };
+      const dqkv = b.output(qkv.shape);
+      const dbias = bias && b.output(bias.shape);
+      kernels.attentionGrad({
+        dy: b.ref(dy),
+        qkv: b.ref(qkv),
+        bias: bias && b.ref(bias),
+        dqkv: b.outRef(dqkv),
+        dbias: dbias && b.outRef(dbias),
+        heads,
+        scale,
+      });
+      return { qkv: dqkv, bias: dbias };
+    },
   },
 });
 

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { kernels } from '../native';
 import { refuse, requireInteger, requireMultiple, requireNumber, requireRank, requireShape, shapeText } from './arguments';
 import { fusedOp } from './fused_op';
 
@@ -142,6 +143,35 @@ const windowAttentionOp = fusedOp<Inputs, Attrs>({
     }
     const mixed = tf.matMul(tf.softmax(scores), v); // [B windows, heads, N, d]
     return reverse(tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [-1, n, channels]), [batch, height, width], window, shift);
+  },
+  native: {
+    kernel(b, { qkv, table, scale }, { heads, window, shift, factor }) {
+      const [batch, height, width, tripled] = qkv.shape as [number, number, number, number];
+      const y = b.output([batch, height, width, tripled / 3]);
+      kernels.windowAttention({ qkv: b.ref(qkv), table: b.ref(table), scales: scale && b.ref(scale), y: b.outRef(y), heads, scale: factor, window, shift });
+      return [y];
+    },
+    differentiable: ['qkv', 'table', 'scale'],
+    save: ['qkv', 'table', 'scale'],
+    gradient(b, dy, { inputs }, { heads, window, shift, factor }) {
+      const { qkv, table, scale } = inputs as { qkv: tf.Tensor; table: tf.Tensor; scale?: tf.Tensor };
+      const [dqkv, dtable] = [b.output(qkv.shape), b.output(table.shape)];
+      const dscale = scale && b.output(scale.shape);
+      kernels.windowAttentionGrad({
+        dy: b.ref(dy),
+        qkv: b.ref(qkv),
+        table: b.ref(table),
+        scales: scale && b.ref(scale),
+        dqkv: b.outRef(dqkv),
+        dtable: b.outRef(dtable),
+        dscales: dscale && b.outRef(dscale),
+        heads,
+        scale: factor,
+        window,
+        shift,
+      });
+      return { qkv: dqkv, table: dtable, scale: dscale };
+    },
   },
 });
 
