@@ -1,4 +1,5 @@
 import '@tensorflow/tfjs-backend-cpu';
+import '../../ts/backend';
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { backward } from '../../ts/autodiff';
@@ -7,7 +8,7 @@ import { fixtures, maxAbsDiff } from '../helpers/golden';
 import { modelFromFixture, testContext, type ModelFixture } from '../helpers/model_fixture';
 
 /** Backends that run the models. */
-const devices = ['cpu'];
+const devices = ['cpu', 'simmim-cpu'];
 
 /** [B, h, w, C] as the official [B, C, h, w]. */
 function planar(z: tf.Tensor): tf.Tensor {
