@@ -88,7 +88,7 @@ function stridedSlice(backend: NativeBackend, x: tf.TensorInfo, attrs: tf.NamedA
   const strides = rowMajor(x.shape);
   let offset = 0;
   for (let i = 0; i < strides.length; i++) offset += (info.begin[i] as number) * (strides[i] as number);
-  return gathered(backend, x, info.finalShape, info.finalShapeSparse, { strides: strides.map((s, i) => s * (info.strides[i] as number)), offset });
+  return gathered(backend, x, info.finalShape, tf.slice_util.computeOutShape(info.begin, info.end, info.strides), { strides: strides.map((s, i) => s * (info.strides[i] as number)), offset });
 }
 
 function reverse(backend: NativeBackend, x: tf.TensorInfo, attrs: tf.NamedAttrMap): tf.TensorInfo {

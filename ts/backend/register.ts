@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { NativeBackend } from './backend';
+import { registerGradients } from './gradients';
 import { delegatedKernels } from './host';
 import { ALIAS } from './alias';
 import { BINARY } from './binary';
@@ -38,6 +39,7 @@ export function registerBackend(backendName: string = CPU_BACKEND): void {
   const native = new Map(TABLES.flatMap((table) => Object.entries(table)));
   for (const [kernelName, kernel] of native) tf.registerKernel(toConfig(backendName, kernelName, kernel));
   for (const config of delegatedKernels(backendName, (kernel) => native.has(kernel))) tf.registerKernel(config);
+  registerGradients();
   tf.registerBackend(backendName, () => new NativeBackend(backendName), PRIORITY);
 }
 
