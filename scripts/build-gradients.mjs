@@ -16,9 +16,7 @@ const entry = [
   ...files.map((file, i) => `import * as m${i} from ${JSON.stringify(`./gradients/${file}`)};`),
   `export const configs = [${files.map((_, i) => `...Object.values(m${i})`).join(', ')}].filter((c) => c && c.gradFunc);`,
 ].join('\n');
-await build({
-  stdin: { contents: entry, resolveDir: core, sourcefile: 'core_gradients.js' },
-  outfile: join(root, 'dist/backend/core_gradients.cjs'),
+const common = {
   bundle: true,
   platform: 'node',
   format: 'cjs',
@@ -26,4 +24,7 @@ await build({
   minify: true,
   legalComments: 'eof',
   logLevel: 'warning',
-});
+};
+await build({ ...common, stdin: { contents: entry, resolveDir: core, sourcefile: 'core_gradients.js' }, outfile: join(root, 'dist/backend/core_gradients.cjs') });
+// Chained methods (x.add(y)) for programs written for tfjs-node (ts/node/tfjs_node.ts).
+await build({ ...common, entryPoints: [join(core, 'public/chained_ops/register_all_chained_ops.js')], outfile: join(root, 'dist/node/chained_ops.cjs') });
