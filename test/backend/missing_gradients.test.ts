@@ -28,6 +28,7 @@ const cases: [string, number[], (x: tf.Tensor) => tf.Tensor][] = [
   ['StridedSlice', [5, 6, 2], (x) => tf.stridedSlice(x, [1, 5, 0], [5, 0, 2], [2, -2, 1])],
   ['StridedSlice with masks', [5, 6], (x) => tf.stridedSlice(x, [1, 0], [2, 0], [1, 3], 0, 2, 0, 0, 1)],
   ['GatherNd', [4, 3, 2], (x) => tf.gatherND(x, tf.tensor2d([[0, 1], [3, 2], [0, 1]], [3, 2], 'int32'))],
+  ['GatherV2 with a batch', [3, 4, 2], (x) => tf.gather(x, tf.tensor2d([[2, 0], [0, 1], [2, 2]], [3, 2], 'int32') as tf.Tensor as tf.Tensor1D, 1, 1)],
   ['ScatterNd', [3, 2], (x) => tf.scatterND(tf.tensor2d([[1], [4], [1]], [3, 1], 'int32'), x, [6, 2])],
   ['TensorScatterUpdate of the tensor', [5, 2], (x) => tf.tensorScatterUpdate(x, tf.tensor2d([[1], [4]], [2, 1], 'int32'), tf.ones([2, 2]))],
   ['TensorScatterUpdate of the updates', [2, 2], (x) => tf.tensorScatterUpdate(tf.ones([5, 2]), tf.tensor2d([[1], [4]], [2, 1], 'int32'), x)],

@@ -43,6 +43,26 @@ function einsumGradient(dy: tf.Tensor, operands: tf.Tensor[], equation: string, 
   return tf.broadcastTo(tf.reshape(partial, shape.map((d, i) => (known.includes(own[i] as string) ? d : 1))), shape);
 }
 
+/**
+ * tfjs-core's gradient of a gather, with one of our own where it has a batch dimension: there core's uses chained
+ * methods, which Node's build of it lacks.
+ */
+export function gatherGradient(core: tf.GradConfig): tf.GradConfig {
+  return {
+    ...core,
+    gradFunc: (dy, saved, attrs) => {
+      const { axis, batchDims } = attrs as unknown as { axis: number; batchDims: number };
+      if (!(batchDims > 0)) return core.gradFunc(dy, saved, attrs);
+      const [x, indices] = saved as [tf.Tensor, tf.Tensor1D];
+      const ungather = (): tf.Tensor => {
+        const taken = tf.gather(tf.reshape(tf.range(0, x.size, 1, 'int32'), x.shape), indices, axis, batchDims);
+        return tf.reshape(tf.scatterND(tf.reshape(taken, [-1, 1]) as tf.Tensor2D, tf.reshape(one(dy), [-1]), [x.size]), x.shape);
+      };
+      return { x: ungather, indices: () => indices };
+    },
+  };
+}
+
 const zeros = (x: tf.Tensor) => (): tf.Tensor => tf.zeros(x.shape);
 
 function constant(kernelName: string): tf.GradConfig {
