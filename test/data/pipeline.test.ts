@@ -108,6 +108,17 @@ describe('pipeline', () => {
     for (const [workers, prefetch] of [[1, 1], [2, 3], [3, 7]] as const) expect(await run('good', { ...base(), workers, prefetch }, 12)).toEqual(reference);
   });
 
+  test('the fine-tuning augmentations: native and reference, any number of workers, same bits', async () => {
+    const transform = { size: [16, 24] as const, interpolation: 'bicubic' as const, randAugment: {}, erasing: { probability: 0.5 } };
+    const reference = await run('good', { ...base(), transform, workers: 0, kernels: 'reference' }, 6);
+    expect(await run('good', { ...base(), transform }, 6)).toEqual(reference);
+    expect((await run('good', base(), 6)).map((b) => b.files)).toEqual(reference.map((b) => b.files));
+    const jitter = { ...base(), transform: { size: [16, 24] as const, colorJitter: 0.4 } };
+    expect(await run('good', jitter, 3)).toEqual(await run('good', { ...jitter, workers: 0, kernels: 'reference' }, 3));
+    const plain = await run('good', base(), 1);
+    expect((await run('good', jitter, 1))[0]?.images).not.toEqual(plain[0]?.images);
+  });
+
   test('resumes in mid-epoch with the same bits; prefetched batches do not count', async () => {
     const reference = await run('good', base(), 9);
     const source = openPipeline(openImageFolder(join(folder, 'good')), base());

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { fixtures, maxAbsDiff, readFixture } from '../helpers/golden';
 import { normalisationTable, normaliseInto, resampleInto, resampleU8, type DecodedImage, type Interpolation, type ResampleGeometry } from '../../ts/data/resample';
-import { drawGeometry, randomResizedCrop, roundHalfEven, transform } from '../../ts/data/transform';
+import { roundHalfEven } from '../../ts/data/draws';
+import { drawGeometry, randomResizedCrop, transform } from '../../ts/data/transform';
 import { Rng } from '../../ts/rng';
 
 interface AugmentJson {

@@ -2,12 +2,15 @@
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { inflateRawSync } from 'node:zlib';
 import { SimmimError } from '../errors';
+import type { Rng } from '../rng';
 import type { Region, SampleLocation } from './dataset';
 import { decodeImage } from './decode';
+import { eraseInto, erasingBox } from './erasing';
 import { readJpegHeader } from './jpeg_header';
 import { NativeImages } from './native_image';
-import { normalisationTable, resampleInto, type DecodedImage, type ResampleGeometry } from './resample';
-import { augmentationRng } from './sampler';
+import { applyRandAugment, colorJitter } from './rand_augment';
+import { normaliseInto, normalisationTable, resampleInto, type DecodedImage, type ResampleGeometry } from './resample';
+import { augmentationRng, noiseRng } from './sampler';
 import { drawGeometry, type Transform } from './transform';
 
 /** What a row is made from; `position` and the epoch choose its draws. */
@@ -76,6 +79,9 @@ export type SampleKernels = 'native' | 'reference';
 /** Makes rows for one transform and seed. */
 export class SampleMaker {
   private readonly table: Float32Array;
+  /** What the resampling writes: normalised values, or the 8-bit levels themselves when operations on them follow. */
+  private readonly levels: Float32Array;
+  private readonly onBytes: boolean;
   private readonly native: NativeImages | null;
 
   constructor(
@@ -84,18 +90,23 @@ export class SampleMaker {
     use: SampleKernels = 'native',
   ) {
     this.table = normalisationTable(transform.normalisation);
-    this.native = use === 'native' ? new NativeImages(this.table) : null;
+    this.onBytes = transform.randAugment !== null || transform.colorJitter > 0;
+    this.levels = this.onBytes ? Float32Array.from({ length: 768 }, (_, i) => i & 255) : this.table;
+    this.native = use === 'native' ? new NativeImages(this.levels) : null;
   }
 
   /** Fills `out` [3, H, W]. Rejects with io or corrupt, naming the sample, when it cannot be had. */
   async make(job: SampleJob, epoch: number, out: Float32Array): Promise<void> {
-    if (this.native && job.location.codec === 'image') {
+    const rng = augmentationRng(this.seed, epoch, job.position);
+    if (!this.native || job.location.codec !== 'image') this.crop(await loadImage(job.location, job.name), job, rng, out);
+    else {
       const bytes = readSample(job.location, job.name);
-      if (this.makeFromJpeg(this.native, bytes, job, epoch, out)) return;
-      this.finish(await decodeImage(bytes, job.name), job, epoch, out);
-    } else {
-      this.finish(await loadImage(job.location, job.name), job, epoch, out);
+      if (!this.cropJpeg(this.native, bytes, job, rng, out)) {
+        rng.state = augmentationRng(this.seed, epoch, job.position).state;
+        this.crop(await decodeImage(bytes, job.name), job, rng, out);
+      }
     }
+    this.augment(job, epoch, rng, out);
   }
 
   /** Frees native memory. */
@@ -104,10 +115,10 @@ export class SampleMaker {
   }
 
   /** The direct way of baseline JPEGs: only the crop is decoded. False when the picture must go the general way. */
-  private makeFromJpeg(native: NativeImages, bytes: Uint8Array, job: SampleJob, epoch: number, out: Float32Array): boolean {
+  private cropJpeg(native: NativeImages, bytes: Uint8Array, job: SampleJob, rng: Rng, out: Float32Array): boolean {
     const header = readJpegHeader(bytes);
     if (!header) return false;
-    const geometry = this.geometry(header.height, header.width, job, epoch);
+    const geometry = this.geometry(header.height, header.width, job, rng);
     const pixels = native.decodeJpeg(bytes, header, geometry.box);
     if (!pixels) return false;
     native.resample(pixels, geometry, out);
@@ -115,10 +126,10 @@ export class SampleMaker {
     return true;
   }
 
-  private finish(image: DecodedImage, job: SampleJob, epoch: number, out: Float32Array): void {
-    const geometry = this.geometry(image.height, image.width, job, epoch);
+  private crop(image: DecodedImage, job: SampleJob, rng: Rng, out: Float32Array): void {
+    const geometry = this.geometry(image.height, image.width, job, rng);
     if (!this.native) {
-      resampleInto(image, geometry, this.table, out);
+      resampleInto(image, geometry, this.levels, out);
       return;
     }
     const pixels = this.native.upload(image);
@@ -126,8 +137,27 @@ export class SampleMaker {
     this.native.release(pixels);
   }
 
-  private geometry(height: number, width: number, job: SampleJob, epoch: number): ResampleGeometry {
-    const rng = augmentationRng(this.seed, epoch, job.position);
+  /** RandAugment or colour jitter on the 8-bit crop, then normalisation, then erasing: timm's order. */
+  private augment(job: SampleJob, epoch: number, rng: Rng, out: Float32Array): void {
+    const { size, randAugment, colorJitter: strength, erasing } = this.transform;
+    const [height, width] = size;
+    if (this.onBytes) {
+      const plane = height * width;
+      const data = new Uint8Array(3 * plane);
+      for (let c = 0; c < 3; c++) for (let i = 0; i < plane; i++) data[i * 3 + c] = out[c * plane + i] as number;
+      let image: DecodedImage = { width, height, data };
+      if (randAugment) image = applyRandAugment(image, randAugment, rng);
+      else image = colorJitter(image, strength, rng); // as the official recipe: one or the other
+      normaliseInto(image.data, this.table, out);
+    }
+    const box = erasing && erasingBox(height, width, erasing, () => rng.uniform());
+    if (box) {
+      const noise = noiseRng(this.seed, epoch, job.position, out.length);
+      eraseInto(out, height, width, box, () => noise.normal());
+    }
+  }
+
+  private geometry(height: number, width: number, job: SampleJob, rng: Rng): ResampleGeometry {
     const uniform = (): number => rng.uniform();
     const { region } = job.location;
     if (!region) return drawGeometry(height, width, this.transform, uniform);

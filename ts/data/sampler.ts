@@ -6,7 +6,7 @@ import { SimmimError } from '../errors';
 import { Rng } from '../rng';
 
 /** Philox sites of the data layer; other layers must not use them. */
-export const SITE = { shuffle: 0x64617401, augment: 0x64617402, replace: 0x64617403, holdout: 0x64617404, mix: 0x64617405 } as const;
+export const SITE = { shuffle: 0x64617401, augment: 0x64617402, replace: 0x64617403, holdout: 0x64617404, mix: 0x64617405, noise: 0x64617406 } as const;
 
 export interface SamplerOptions {
   /** Samples in the dataset, N. */
@@ -110,6 +110,13 @@ const DRAWS_PER_SAMPLE = 1024;
 export function augmentationRng(seed: number, epoch: number, position: number): Rng {
   const rng = new Rng(seed, SITE.augment, epoch);
   rng.state = position * DRAWS_PER_SAMPLE;
+  return rng;
+}
+
+/** The stream of the normal noise of one sample's erased box, of `values` numbers at most. */
+export function noiseRng(seed: number, epoch: number, position: number, values: number): Rng {
+  const rng = new Rng(seed, SITE.noise, epoch);
+  rng.state = position * 2 ** Math.ceil(Math.log2(2 * values + 4)); // two draws a value, streams end on a whole block
   return rng;
 }
 

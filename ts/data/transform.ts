@@ -3,10 +3,10 @@
  * torchvision, or the evaluation's resize and centre crop) from given random draws.
  */
 import { SimmimError } from '../errors';
+import { erasing, type Erasing, type ErasingOptions } from './erasing';
+import { roundHalfEven, type Uniform } from './draws';
+import { randAugment, type RandAugment, type RandAugmentOptions } from './rand_augment';
 import { IMAGENET, type Box, type Interpolation, type Normalisation, type ResampleGeometry } from './resample';
-
-/** A source of uniform numbers in [0, 1). */
-export type Uniform = () => number;
 
 /** How pictures become inputs. Ranges are inclusive; sizes in pixels. */
 export interface TransformOptions {
@@ -26,10 +26,16 @@ export interface TransformOptions {
   resizeRatio?: number;
   /** Default ImageNet. */
   normalisation?: Normalisation;
+  /** RandAugment after crop and flip, on 8 bits. Default off. */
+  randAugment?: RandAugmentOptions | null;
+  /** Strength of colour jitter after crop and flip; 0 is off. Default 0. */
+  colorJitter?: number;
+  /** Random erasing of the normalised image. Default off. */
+  erasing?: ErasingOptions | null;
 }
 
 /** {@link TransformOptions} with every default filled in. */
-export type Transform = Required<TransformOptions>;
+export type Transform = Required<Omit<TransformOptions, 'randAugment' | 'erasing'>> & { randAugment: RandAugment | null; erasing: Erasing | null };
 
 const OP = 'transform';
 const bad = (message: string): SimmimError => new SimmimError('invalid_argument', OP, message);
@@ -50,6 +56,9 @@ export function transform(options: TransformOptions): Transform {
     flip: options.flip ?? (crop === 'random' ? 0.5 : 0),
     resizeRatio: options.resizeRatio ?? 256 / 224,
     normalisation: options.normalisation ?? IMAGENET,
+    randAugment: options.randAugment ? randAugment(options.randAugment) : null,
+    colorJitter: options.colorJitter ?? 0,
+    erasing: options.erasing ? erasing(options.erasing) : null,
   };
   if (!t.size.every((n) => Number.isInteger(n) && n >= 1 && n <= 16384)) throw bad(`size is [${t.size.join(', ')}], expected two integers from 1 to 16384`);
   if (t.crop !== 'random' && t.crop !== 'center') throw bad(`crop is '${String(t.crop)}', expected 'random' or 'center'`);
@@ -57,17 +66,10 @@ export function transform(options: TransformOptions): Transform {
   checkRange('scale', t.scale, 1);
   checkRange('ratio', t.ratio, Infinity);
   if (!(t.flip >= 0 && t.flip <= 1)) throw bad(`flip is ${t.flip}, expected a probability from 0 to 1`);
+  if (!(t.colorJitter >= 0 && t.colorJitter <= 1)) throw bad(`colorJitter is ${t.colorJitter}, expected a strength from 0 to 1`);
   if (!(t.resizeRatio >= 1 && t.resizeRatio <= 16)) throw bad(`resizeRatio is ${t.resizeRatio}, expected 1 to 16: the crop must fit into the resized picture`);
   if (!t.normalisation.std.every((s) => s > 0) || !t.normalisation.mean.every(Number.isFinite)) throw bad('normalisation needs three finite means and three positive stds');
   return t;
-}
-
-/** Python's round: halves go to the even neighbour. */
-export function roundHalfEven(x: number): number {
-  const low = Math.floor(x);
-  const rest = x - low;
-  if (rest !== 0.5) return rest < 0.5 ? low : low + 1;
-  return low % 2 === 0 ? low : low + 1;
 }
 
 const ATTEMPTS = 10;
