@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const out = join(here, '../build/bench');
-const entries = ['main.ts', 'rivals/simmim_server.ts', 'rivals/tfjs_server.ts'];
+const entries = ['main.ts', 'rivals/simmim_server.ts'];
 buildSync({
   entryPoints: entries.map((entry) => join(here, entry)),
   outdir: out,

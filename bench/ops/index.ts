@@ -1,0 +1,16 @@
+import { accumulateBench } from './accumulate.bench';
+import { adamwBench } from './adamw.bench';
+import { attentionBench } from './attention.bench';
+import { dropPathBench } from './drop_path.bench';
+import { gradNormBench } from './grad_norm.bench';
+import { layerNormBench } from './layer_norm.bench';
+import { linearBench } from './linear.bench';
+import { maskTokensBench } from './mask_tokens.bench';
+import { maskedLossBench } from './masked_loss.bench';
+import type { OpBench } from './op_bench';
+import { patchEmbedBench } from './patch_embed.bench';
+import { randomMaskBench } from './random_mask.bench';
+import { windowAttentionBench } from './window_attention.bench';
+
+/** Every op bench, one file per stem beside this one. */
+export const OP_BENCHES: OpBench[] = [linearBench, layerNormBench, windowAttentionBench, attentionBench, patchEmbedBench, maskTokensBench, maskedLossBench, randomMaskBench, dropPathBench, accumulateBench, gradNormBench, adamwBench];

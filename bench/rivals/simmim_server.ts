@@ -1,0 +1,82 @@
+// Our side of every bench: the protocol of torch_server.py, on the compiled package in dist/.
+import { createInterface } from 'node:readline';
+import * as tf from '@tensorflow/tfjs-core';
+import type { IsaLevel } from '../../ts/native';
+import { OP_BENCHES } from '../ops';
+import { type BenchCase, dist } from '../ops/op_bench';
+
+// The compiled files are what users install.
+const native = require(dist('native')) as typeof import('../../ts/native');
+require(dist('backend'));
+const train = require(dist('train')) as typeof import('../../ts/train');
+
+type Job = () => number | null;
+
+interface Request {
+  cmd: string;
+  model?: string;
+  batch?: number;
+  threads?: number;
+  isa?: IsaLevel;
+  op?: string;
+  case?: BenchCase;
+  backward?: boolean;
+  repeats?: number;
+}
+
+/** Forward, backward, clip 5 and AdamW on one batch of noise: what trainer.ts does between two batches. */
+function stepJob(model: string, batch: number): Job {
+  const recipe = train.parseRecipe({ model: { encoder: model, imageSize: model.startsWith('vit') ? 224 : 192 } } as never);
+  const built = train.buildModel(recipe);
+  const buffers = train.buildBuffers(built, recipe);
+  const state = new train.StepState(0);
+  const step = new train.TrainingStep(built.model, buffers, state, { accumulation: 1, clip: 5, clipEveryMicroStep: false, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.05 });
+  const [height, width] = train.imageSizeOf(recipe);
+  const images = tf.keep(tf.randomNormal([batch, 3, height, width], 0, 1, 'float32', 1));
+  let update = 0;
+  return () => {
+    state.writeClock(update, 0);
+    step.begin();
+    const { loss } = step.micro(images, built.masks);
+    step.apply(1e-4, ++update);
+    return loss;
+  };
+}
+
+async function answer(request: Request, job: Job | null): Promise<{ reply: object; job: Job | null }> {
+  if (request.cmd === 'info') return { reply: { name: 'simmim', ...native.loadAddon().info() }, job };
+  if (request.cmd.endsWith('_setup')) {
+    await tf.setBackend('simmim-cpu');
+    const addon = native.loadAddon();
+    addon.setThreads(request.threads ?? addon.info().threads);
+    if (request.isa) addon.setIsa(request.isa);
+    if (request.cmd === 'step_setup') return { reply: { ok: true }, job: stepJob(request.model ?? '', request.batch ?? 8) };
+    const bench = OP_BENCHES.find((b) => b.op === request.op);
+    if (!bench) throw new Error(`no bench of ${request.op}`);
+    return { reply: { ok: true }, job: bench.job(request.case ?? {}, request.backward ?? false) };
+  }
+  if (!job) throw new Error('run before setup');
+  const seconds: number[] = [];
+  let value: number | null = null;
+  for (let i = 0; i < (request.repeats ?? 1); i++) {
+    const start = process.hrtime.bigint();
+    value = job();
+    seconds.push(Number(process.hrtime.bigint() - start) / 1e9);
+  }
+  return { reply: { seconds, value, peakBytes: process.resourceUsage().maxRSS * 1024 }, job };
+}
+
+async function serve(): Promise<void> {
+  let job: Job | null = null;
+  for await (const line of createInterface({ input: process.stdin })) {
+    try {
+      const done = await answer(JSON.parse(line) as Request, job);
+      job = done.job;
+      console.log(JSON.stringify(done.reply));
+    } catch (error) {
+      console.log(JSON.stringify({ error: (error as Error).stack }));
+    }
+  }
+}
+
+void serve();
