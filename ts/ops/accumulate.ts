@@ -28,7 +28,7 @@ const accumulateOp = inPlaceOp<Inputs, { offset: number }>({
  * Adds a gradient to its place in the flat gradient buffer: flat[offset + i] += gradient[i].
  *
  * flat a variable [n], gradient of any shape, read row-major; `offset` in elements. In place on our backends,
- * elsewhere a copy of the whole buffer. Throws `invalid_argument` when the gradient does not fit at the offset.
+ * where a clone or view of the buffer sees the change; elsewhere a copy of the whole buffer. Throws `invalid_argument` when the gradient does not fit at the offset.
  */
 export function accumulate(flat: tf.Variable, gradient: tf.Tensor, offset: number): void {
   requireRank(OP, 'flat', flat, '[n]');

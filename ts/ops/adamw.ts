@@ -114,8 +114,8 @@ const adamwOp = inPlaceOp<Inputs, object>({
  * leaves weights and moments as they are.
  *
  * state of variables [n], gradient [n], norm the scalar of `gradNorm`, segments [S], hyper [8] of
- * {@link hyperValues}. In place on our backends; elsewhere computed and assigned, and `ends` is read
- * synchronously. Throws `invalid_argument` for shapes that do not fit.
+ * {@link hyperValues}. In place on our backends, where a clone or view of a buffer sees the change; elsewhere
+ * computed and assigned, and `ends` is read synchronously. Throws `invalid_argument` for shapes that do not fit.
  */
 export function adamw(state: AdamwState, gradient: tf.Tensor, norm: tf.Tensor, segments: AdamwSegments, hyper: tf.Tensor): void {
   const { weights, m, v } = state;

@@ -1,0 +1,47 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { describe, expect, test } from 'vitest';
+import { loadAddon } from '../../ts/native';
+import { linear, maskTokens } from '../../ts/ops';
+import { fusedOp } from '../../ts/ops/fused_op';
+import { activate, COMPOSED, type Device } from '../helpers/devices';
+
+const OWN: Device = { name: 'simmim-cpu', backend: 'simmim-cpu' };
+const composedOnly = fusedOp<{ x: tf.Tensor }, object>({ name: 'TestComposedOnly', composed: ({ x }) => tf.square(x) });
+
+describe('fusedOp', () => {
+  test('composes elsewhere, and never falls back on our own backend', async () => {
+    await activate(COMPOSED);
+    tf.tidy(() => void expect(Array.from(composedOnly({ x: tf.tensor1d([3]) }, {}).dataSync())).toEqual([9]));
+    await activate(OWN);
+    tf.tidy(() => void expect(() => composedOnly({ x: tf.tensor1d([3]) }, {})).toThrow('TestComposedOnly: has no native kernel, and simmim-cpu does not fall back'));
+  });
+
+  test('is one named tfjs kernel, and its gradients are one native call', async () => {
+    await activate(OWN);
+    const inputs = [tf.ones([2, 3, 4]), tf.ones([4])] as [tf.Tensor, tf.Tensor];
+    const mask = tf.zeros([2, 3]);
+    const profile = await tf.profile(() => maskTokens(...inputs, mask));
+    expect(profile.kernelNames).toContain('MaskTokens');
+    tf.dispose(profile.result as tf.Tensor);
+    const calls = (f: () => void): number => {
+      const before = loadAddon().stats().calls;
+      tf.tidy(f);
+      return loadAddon().stats().calls - before;
+    };
+    const dy = tf.ones([2, 3, 4]);
+    const forward = calls(() => void maskTokens(...inputs, mask));
+    expect(forward).toBe(1);
+    expect(calls(() => void tf.grads((x: tf.Tensor, token: tf.Tensor) => maskTokens(x, token, mask))(inputs, dy))).toBe(2);
+    tf.dispose([...inputs, mask, dy]);
+  });
+
+  test('gives the optional inputs that are there their gradient, and no more', async () => {
+    await activate(OWN);
+    tf.tidy(() => {
+      const [x, weight, residual] = [tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([2, 4])];
+      const gradients = tf.grads((a: tf.Tensor, w: tf.Tensor, r: tf.Tensor) => linear(a, w, null, { residual: r }))([x, weight, residual]);
+      expect(gradients.map((g) => g.shape)).toEqual([[2, 3], [4, 3], [2, 4]]);
+      expect(Array.from((gradients[2] as tf.Tensor).dataSync())).toEqual(new Array(8).fill(1));
+    });
+  });
+});
