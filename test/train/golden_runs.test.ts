@@ -5,6 +5,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { CPU_BACKEND } from '../../ts/backend';
 import { flatBuffers } from '../../ts/train/flat_buffers';
 import { pretrainGroups } from '../../ts/train/param_groups';
 import { parseRecipe, type Recipe } from '../../ts/train/recipe';
@@ -61,7 +62,7 @@ function withoutSlice(values: ArrayLike<number>, slice: [number, number] | undef
   return Array.from(values).filter((_, i) => !slice || i < slice[0] || i >= slice[1]);
 }
 
-for (const backend of ['cpu']) {
+for (const backend of [CPU_BACKEND, 'cpu']) {
   describe(`on ${backend}`, () => {
     beforeAll(async () => {
       await tf.setBackend(backend);
