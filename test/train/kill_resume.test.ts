@@ -18,7 +18,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 // A checkpoint after every second update: a good part of the time goes into writing them.
 const ARGUMENTS = ['pretrain', '--recipe', 'demo', ...[
   'model.imageSize=32', 'model.embedDim=16', 'model.depths=[2,2]', 'model.heads=[2,4]', 'model.windowSize=4', 'model.dropPath=0.1', 'masking.patchSize=8', 'data.samplesPerEpoch=52', 'data.workers=1',
-  'train.batchSize=4', 'train.epochs=12', 'schedule.warmupEpochs=1', 'validation.everyEpochs=6', 'validation.images=4', 'checkpoint.everySteps=2',
+  'train.batchSize=4', 'train.epochs=6', 'schedule.warmupEpochs=1', 'validation.everyEpochs=3', 'validation.images=4', 'checkpoint.everySteps=2',
 ].flatMap((s) => ['--set', s])];
 
 /** Runs the CLI; kills it with SIGKILL `afterMs` after its first progress line, or lets it end. */
