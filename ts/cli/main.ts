@@ -3,6 +3,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { SimmimError } from '../errors';
 import { nearest } from '../train/recipe';
 import { recipeNames, recipeText } from '../train/recipe_files';
+import { versions } from '../train/run';
 import { doctor } from './doctor';
 import { info, type InfoOptions } from './info';
 import { pretrain, type PretrainOptions } from './pretrain';
@@ -20,7 +21,7 @@ const print = (line: string): void => void process.stdout.write(`${line}\n`);
 
 /** The command line. The addon is loaded by the commands that compute, not by the others. */
 export function program(): Command {
-  const cli = new Command('simmim').description('Masked image modelling (SimMIM) on a native tfjs backend').version(version(), '--version');
+  const cli = new Command('simmim').description('Masked image modelling (SimMIM) on a native tfjs backend').version(versions().simmim ?? '', '--version');
   const backend = ['--backend <name>', "tfjs backend: simmim-cpu, or tfjs's own slow 'cpu' for comparison", 'simmim-cpu'] as const;
   cli.command('pretrain').description('pre-train a model on a folder of pictures')
     .option('--recipe <name>', "recipe of the package (see 'simmim recipes') or a .yaml file")
@@ -49,10 +50,6 @@ export function program(): Command {
   cli.command('doctor').description('check this installation').action(() => doctor(print));
   for (const command of [cli, ...cli.commands]) command.exitOverride().configureOutput({ writeErr: () => undefined }).allowExcessArguments(false).showSuggestionAfterError(false);
   return cli;
-}
-
-function version(): string {
-  return (require('../../package.json') as { version: string }).version;
 }
 
 /** Runs the command line; returns the exit code, after one sentence on stderr for whatever went wrong. */
