@@ -43,14 +43,14 @@ function movedInputs<A, N extends string>(spec: OpSpec<A, N>, opCase: OpCase<A, 
 function evaluate<A, N extends string>(api: TfApi, opsApi: OpsApi, spec: OpSpec<A, N>, opCase: OpCase<A, N>, replace: Record<string, ArrayLike<number>> = {}): Outcome {
   return tidied(api, () => {
     const inputs = inputTensors(api, spec, opCase, replace);
-    const result = spec.run(opsApi, inputs, opCase.args);
+    const result = spec.run(opsApi, inputs, opCase.args, api);
     const weights = api.tensor(weightsOf(result.size), result.shape, 'float32');
     const given = spec.differentiable.filter((key) => key in inputs);
     const gradients: Record<string, Values> = {};
     if (given.length > 0) {
       const loss = (...xs: tf.Tensor[]): tf.Tensor => {
         const replaced = Object.fromEntries(given.map((key, i) => [key, xs[i] as tf.Tensor]));
-        return api.sum(api.mul(spec.run(opsApi, { ...inputs, ...replaced }, opCase.args), weights));
+        return api.sum(api.mul(spec.run(opsApi, { ...inputs, ...replaced }, opCase.args, api), weights));
       };
       const tensors = api.grads(loss)(given.map((key) => inputs[key] as tf.Tensor));
       given.forEach((key, i) => (gradients[key] = (tensors[i] as tf.Tensor).dataSync().slice() as Values));
@@ -111,7 +111,7 @@ function checkSlopes<A, N extends string>(spec: OpSpec<A, N>, opCase: OpCase<A, 
   const weights = weightsOf(truth.result.length);
   const lossAt = (key: string, values: number[]): number =>
     tidied(reference.tf, () => {
-      const result = spec.run(reference.ops, inputTensors(reference.tf, spec, opCase, { [key]: values }), opCase.args).dataSync();
+      const result = spec.run(reference.ops, inputTensors(reference.tf, spec, opCase, { [key]: values }), opCase.args, reference.tf).dataSync();
       return weights.reduce((sum, w, i) => sum + w * (result[i] as number), 0);
     });
   for (const [key, gradient] of Object.entries(truth.gradients)) {

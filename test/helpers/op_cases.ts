@@ -38,7 +38,8 @@ export interface OpSpec<Args, Name extends string = string> {
   op: string;
   /** Inputs that get a gradient; empty for ops without one. */
   differentiable: readonly Name[];
-  run(ops: OpsApi, inputs: Readonly<Record<Name, Tf.Tensor>>, args: Args): Tf.Tensor;
+  /** Calls the op; an op that changes variables makes them of the inputs and returns what they hold afterwards. */
+  run(ops: OpsApi, inputs: Readonly<Record<Name, Tf.Tensor>>, args: Args, tf: TfApi): Tf.Tensor;
   cases: readonly OpCase<Args, Name>[];
   bad: readonly BadCase[];
 }
@@ -47,12 +48,14 @@ export const normal = (shape: readonly number[], scale = 1, mean = 0): InputSpec
 export const uniform = (shape: readonly number[], low: number, high: number): InputSpec => ({ shape, dtype: 'float32', make: (rng) => low + (high - low) * rng.uniform() });
 /** 1 with the given probability, else 0. */
 export const bits = (shape: readonly number[], probability: number): InputSpec => ({ shape, dtype: 'float32', make: (rng) => (rng.uniform() < probability ? 1 : 0) });
+/** These values, as int32. */
+export const integers = (...values: number[]): InputSpec => {
+  let i = 0;
+  return { shape: [values.length], dtype: 'int32', make: () => values[i++ % values.length] as number };
+};
 export const constant = (shape: readonly number[], value: number): InputSpec => ({ shape, dtype: 'float32', make: () => value });
 /** seed, step, micro-step, 0 */
-export const clock = (...values: [number, number, number]): InputSpec => {
-  let i = 0;
-  return { shape: [4], dtype: 'int32', make: () => [...values, 0][i++ % 4] as number };
-};
+export const clock = (seed: number, step: number, micro: number): InputSpec => integers(seed, step, micro, 0);
 
 /** The float32 values of a case's inputs, a function of the case's name. */
 export function drawInputs(inputs: Readonly<Partial<Record<string, InputSpec>>>, name: string): Record<string, Float32Array | Int32Array> {

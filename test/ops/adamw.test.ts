@@ -1,10 +1,14 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, test } from 'vitest';
-import { accumulate, adamw, hyperValues, type AdamwHyper } from '../../ts/ops';
+import { adamw, hyperValues, type AdamwHyper } from '../../ts/ops';
 import { Rng } from '../../ts/rng';
+import { checkOp } from '../helpers/check_op';
 import { EPS32 } from '../helpers/compare';
 import { activate, COMPOSED, nativeDevices, type Device } from '../helpers/devices';
 import { maxAbsDiff } from '../helpers/golden';
+import { adamwSpec } from './adamw.cases';
+
+checkOp(adamwSpec);
 
 const N = 1031;
 const ENDS = [3, 500, 501, N];
@@ -76,40 +80,5 @@ describe.each([COMPOSED, ...nativeDevices()])('adamw on $name', (device: Device)
     step(state, draw(3).fill(NaN, 5, 6), { ...HYPER, t: 2 }, norm);
     expect(Object.values(state).map((x: tf.Variable) => x.dataSync())).toEqual(before);
     tf.dispose(Object.values(state) as tf.Variable[]);
-  });
-
-  test('accumulate adds at the offset, any shape, and nothing else', async () => {
-    await activate(device);
-    const flat = variable(draw(4));
-    tf.tidy(() => {
-      accumulate(flat, tf.tensor2d([1, 2, 3, 4, 5, 6], [2, 3]), 7);
-      accumulate(flat, tf.tensor1d([1]), N - 1);
-      accumulate(flat, tf.zeros([0]), N);
-    });
-    const wanted = draw(4);
-    [1, 2, 3, 4, 5, 6].forEach((x, i) => (wanted[7 + i] = (wanted[7 + i] as number) + x));
-    wanted[N - 1] = (wanted[N - 1] as number) + 1;
-    expect(flat.dataSync()).toEqual(wanted);
-    expect(() => tf.tidy(() => accumulate(flat, tf.ones([6]), N - 5))).toThrow(`accumulate: gradient has 6 elements, expected at most 5: flat has ${N} and the offset is ${N - 5}`);
-    expect(() => tf.tidy(() => accumulate(flat, tf.ones([6]), -1))).toThrow('accumulate: offset is -1, expected an integer of at least 0');
-    flat.dispose();
-  });
-
-  test('refusals', async () => {
-    await activate(device);
-    tf.tidy(() => {
-      const x = (n: number): tf.Variable => variable(new Float32Array(n));
-      const segments = { ends: tf.tensor1d([4], 'int32'), lrScale: tf.ones([1]), decayScale: tf.ones([1]) };
-      const state = { weights: x(4), m: x(4), v: x(4) };
-      const call = (change: { state?: Partial<Buffers>; gradient?: tf.Tensor; segments?: object; hyper?: tf.Tensor }) => () =>
-        adamw({ ...state, ...change.state }, change.gradient ?? tf.ones([4]), tf.scalar(1), { ...segments, ...change.segments }, change.hyper ?? tf.ones([8]));
-      const short = x(3);
-      expect(call({ state: { m: short } })).toThrow('adamw: m has shape [3], expected [4] = the shape of weights');
-      expect(call({ gradient: tf.ones([5]) })).toThrow('adamw: gradient has shape [5], expected [4] = the shape of weights');
-      expect(call({ segments: { lrScale: tf.ones([2]) } })).toThrow('adamw: lrScale has shape [2], expected [1] = one for each segment');
-      expect(call({ segments: { ends: tf.ones([1]) } })).toThrow('adamw: ends has dtype float32, expected int32');
-      expect(call({ hyper: tf.ones([7]) })).toThrow('adamw: hyper has shape [7], expected [8] = the numbers of hyperValues');
-      tf.dispose([short, ...Object.values(state)]);
-    });
   });
 });

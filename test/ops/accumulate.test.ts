@@ -1,0 +1,4 @@
+import { checkOp } from '../helpers/check_op';
+import { accumulateSpec } from './accumulate.cases';
+
+checkOp(accumulateSpec);
