@@ -25,3 +25,7 @@
 #include "jpeg_decode.h"
 #include "attention.h"
 #include "window_attention.h"
+#include "conv.h"
+#include "conv_depthwise.h"
+#include "pool.h"
+#include "batch_norm.h"

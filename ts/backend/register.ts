@@ -4,6 +4,7 @@ import { registerGradients } from './gradients';
 import { delegatedKernels } from './host';
 import { ALIAS } from './alias';
 import { BINARY } from './binary';
+import { CONV, POOL } from './conv';
 import { CREATE } from './create';
 import { INDEX } from './index_ops';
 import { MATMUL } from './matmul';
@@ -23,7 +24,7 @@ export const CPU_BACKEND = 'simmim-cpu';
 const PRIORITY = 4;
 
 /** Every family that runs natively; what is not here is delegated (host.ts). */
-const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE, MOVEMENT, INDEX, ROWS, MATMUL];
+const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE, MOVEMENT, INDEX, ROWS, MATMUL, CONV, POOL];
 
 function toConfig(backendName: string, kernelName: string, kernel: NativeKernel): tf.KernelConfig {
   return {

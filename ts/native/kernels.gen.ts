@@ -46,6 +46,15 @@ export const KERNEL_NAMES = [
   'attention_grad',
   'window_attention',
   'window_attention_grad',
+  'conv2d',
+  'conv2d_input_grad',
+  'conv2d_filter_grad',
+  'depthwise',
+  'depthwise_input_grad',
+  'depthwise_filter_grad',
+  'pool',
+  'pool_grad',
+  'batch_norm',
 ] as const;
 
 export interface FillArgs {
@@ -1216,4 +1225,208 @@ export function windowAttentionGrad(a: WindowAttentionGradArgs, m: Mailbox = mai
   m.adopt(a.dqkv, dqkv);
   m.adopt(a.dtable, dtable);
   m.adopt(a.dscales, dscales);
+}
+
+export interface Conv2dArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** in, f32 */
+  filter: NativeTensor;
+  /** optional_in, f32 */
+  bias?: NativeTensor | null;
+  /** out, f32 */
+  y: NativeTensor;
+  /** ints */
+  window: readonly number[];
+}
+
+export function conv2d(a: Conv2dArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.filter);
+  m.tensor(a.bias);
+  const y = m.tensor(a.y);
+  m.list(a.window);
+  m.call(43);
+  m.adopt(a.y, y);
+}
+
+export interface Conv2dInputGradArgs {
+  /** in, f32 */
+  dy: NativeTensor;
+  /** in, f32 */
+  filter: NativeTensor;
+  /** out, f32 */
+  dx: NativeTensor;
+  /** ints */
+  window: readonly number[];
+}
+
+export function conv2dInputGrad(a: Conv2dInputGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  m.tensor(a.filter);
+  const dx = m.tensor(a.dx);
+  m.list(a.window);
+  m.call(44);
+  m.adopt(a.dx, dx);
+}
+
+export interface Conv2dFilterGradArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** in, f32 */
+  dy: NativeTensor;
+  /** out, f32 */
+  dfilter: NativeTensor;
+  /** ints */
+  window: readonly number[];
+}
+
+export function conv2dFilterGrad(a: Conv2dFilterGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.dy);
+  const dfilter = m.tensor(a.dfilter);
+  m.list(a.window);
+  m.call(45);
+  m.adopt(a.dfilter, dfilter);
+}
+
+export interface DepthwiseArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** in, f32 */
+  filter: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+  /** ints */
+  window: readonly number[];
+}
+
+export function depthwise(a: DepthwiseArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.filter);
+  const y = m.tensor(a.y);
+  m.list(a.window);
+  m.call(46);
+  m.adopt(a.y, y);
+}
+
+export interface DepthwiseInputGradArgs {
+  /** in, f32 */
+  dy: NativeTensor;
+  /** in, f32 */
+  filter: NativeTensor;
+  /** out, f32 */
+  dx: NativeTensor;
+  /** ints */
+  window: readonly number[];
+}
+
+export function depthwiseInputGrad(a: DepthwiseInputGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  m.tensor(a.filter);
+  const dx = m.tensor(a.dx);
+  m.list(a.window);
+  m.call(47);
+  m.adopt(a.dx, dx);
+}
+
+export interface DepthwiseFilterGradArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** in, f32 */
+  dy: NativeTensor;
+  /** out, f32 */
+  dfilter: NativeTensor;
+  /** ints */
+  window: readonly number[];
+}
+
+export function depthwiseFilterGrad(a: DepthwiseFilterGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.dy);
+  const dfilter = m.tensor(a.dfilter);
+  m.list(a.window);
+  m.call(48);
+  m.adopt(a.dfilter, dfilter);
+}
+
+export interface PoolArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+  /** ints */
+  window: readonly number[];
+  /** boolean */
+  average: boolean;
+}
+
+export function pool(a: PoolArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const y = m.tensor(a.y);
+  m.list(a.window);
+  m.scalar(a.average);
+  m.call(49);
+  m.adopt(a.y, y);
+}
+
+export interface PoolGradArgs {
+  /** optional_in, f32 */
+  x?: NativeTensor | null;
+  /** in, f32 */
+  dy: NativeTensor;
+  /** out, f32 */
+  dx: NativeTensor;
+  /** ints */
+  window: readonly number[];
+  /** boolean */
+  average: boolean;
+}
+
+export function poolGrad(a: PoolGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.dy);
+  const dx = m.tensor(a.dx);
+  m.list(a.window);
+  m.scalar(a.average);
+  m.call(50);
+  m.adopt(a.dx, dx);
+}
+
+export interface BatchNormArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** in, f32 */
+  mean: NativeTensor;
+  /** in, f32 */
+  variance: NativeTensor;
+  /** optional_in, f32 */
+  scale?: NativeTensor | null;
+  /** optional_in, f32 */
+  offset?: NativeTensor | null;
+  /** out, f32 */
+  y: NativeTensor;
+  /** number */
+  eps: number;
+}
+
+export function batchNorm(a: BatchNormArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.mean);
+  m.tensor(a.variance);
+  m.tensor(a.scale);
+  m.tensor(a.offset);
+  const y = m.tensor(a.y);
+  m.scalar(a.eps);
+  m.call(51);
+  m.adopt(a.y, y);
 }
