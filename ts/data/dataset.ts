@@ -128,9 +128,13 @@ export function openImageFolder(folder: string, options: FolderOptions = {}): Im
   if (!isFolder) throw new SimmimError('invalid_argument', OP, `'${folder}' is a file, expected a folder of images`);
   const files = walk(root).sort(byCodeUnit);
   if (files.length === 0) throw new SimmimError('invalid_argument', OP, `folder '${folder}' holds no image (looked for ${[...IMAGE_EXTENSIONS].join(' ')} in it and its subfolders)`);
-  const { classes, labelOf } = classesOf(folder, files, options.classes ?? 'auto');
-  const samples = files.map((name) => ({ name, location: { file: join(root, ...name.split('/')), offset: 0, bytes: -1, codec: 'image' as const }, label: labelOf(name) }));
-  return new ImageDataset(folder, samples, classes);
+  return datasetOfNames(folder, files.map((name) => ({ name, location: { file: join(root, ...name.split('/')), offset: 0, bytes: -1, codec: 'image' } })), options);
+}
+
+/** A dataset of named places, in the given order; the first part of each name is its class, as in a folder. */
+export function datasetOfNames(source: string, places: readonly Omit<Sample, 'label'>[], options: FolderOptions = {}): ImageDataset {
+  const { classes, labelOf } = classesOf(source, places.map((p) => p.name), options.classes ?? 'auto');
+  return new ImageDataset(source, places.map((p) => ({ ...p, label: labelOf(p.name) })), classes);
 }
 
 function walk(root: string): string[] {

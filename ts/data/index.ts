@@ -1,6 +1,14 @@
 export type { Batch, BatchSource, SourceState } from './types';
 export { ImageDataset, findSplits, openImageFolder, IMAGE_EXTENSIONS } from './dataset';
 export type { FolderOptions, Region, Sample, SampleLocation } from './dataset';
+export { openTar, openZip } from './archives';
+export { openDataset } from './open';
+export { packDataset } from './pack';
+export type { PackOptions, PackResult } from './pack';
+export { checkLabelledSplits, datasetStats } from './stats';
+export type { DatasetStats } from './stats';
+export { openCifar, openCsv } from './tables';
+export type { CsvOptions } from './tables';
 export { decodeImage } from './decode';
 export { cutmixBox, drawMixes, mixImages, mixTargets, mixup } from './mixup';
 export type { Mix, Mixup, MixupOptions } from './mixup';
