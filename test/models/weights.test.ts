@@ -55,7 +55,8 @@ describe.each(['hf_swin_mim', 'hf_swinv2_mim', 'hf_vit_mim'])('%s', (folder) => 
     const weights = readWeights(golden(folder));
     const out = temporary();
     const report = writeWeights(out, 'huggingface', weights.state, configOf(weights));
-    expect(report).toMatchObject({ dropped: [], notes: [] });
+    expect(report.dropped).toEqual([]);
+    expect(report.notes).toHaveLength(folder === 'hf_swinv2_mim' ? 1 : 0); // transformers' double mask
     expectSame(readSafetensors(join(out, 'model.safetensors')).tensors, readSafetensors(golden(`${folder}/model.safetensors`)).tensors);
     const original = JSON.parse(readFileSync(golden(`${folder}/config.json`), 'utf8')) as Record<string, unknown>;
     const written = JSON.parse(readFileSync(join(out, 'config.json'), 'utf8')) as Record<string, unknown>;

@@ -9,6 +9,11 @@ export { planWindow, stageGeometry, SwinBlock, SwinTransformer, swinPresets, typ
 export { SwinTransformerV2, swinV2Presets, type SwinV2Config } from './swin_v2';
 export { VisionTransformer, vitPresets, type VitConfig } from './vit';
 
+export { describeLoad, loadPretrained, type LoadOptions, type LoadReport, type LoadTarget, type StateDict } from './pretrained';
+export { encoderFromConfig, inferConfig, modelConfig, type KnownSizes, type ModelConfig } from './model_config';
+export type { Family, Layout } from './name_maps';
+export { readWeights, writeWeights, type Weights, type WriteReport } from './weights';
+
 /** Any of a family's options; each overrides the preset's value. */
 export type EncoderOptions = Partial<VitConfig> | Partial<SwinConfig> | Partial<SwinV2Config>;
 

@@ -135,6 +135,15 @@ function swinBuffers(state: StateDict, options: Json): { windowSize?: number; im
   return found;
 }
 
+/** The configuration of a run of ours, from its recipe's `model` (a preset's name and what differs from it; null: nothing). */
+export function fromRecipeModel(model: Json, state: StateDict): ModelConfig {
+  const { encoder: name, ...options } = Object.fromEntries(Object.entries(model).filter(([, value]) => value !== null));
+  const family = familyOf(state.keys());
+  const preset = { vit: vitPresets, swin: swinPresets, swinv2: swinV2Presets }[family][String(name)];
+  if (!preset) return refuse(`the recipe's encoder is '${String(name)}', the weights are a ${family}'s`);
+  return modelConfig(family, { ...preset, ...options }, classesOf(state));
+}
+
 // ---- the official configuration (yacs)
 
 /** MODEL and DATA of an official checkpoint's `config`. */
@@ -226,9 +235,18 @@ function inputSize(config: Json): number | undefined {
   return Array.isArray(size) ? (size[1] as number) : undefined;
 }
 
+/**
+ * timm's loader takes a Swin without `head.fc` for a file in the older layout, and moves every patch merging to the
+ * wrong stage: such models are written with a head of one class, all zeros.
+ */
+export function needsTimmHead(config: ModelConfig): boolean {
+  return config.family !== 'vit' && config.classes === 0;
+}
+
 /** The `config.json` that `timm.create_model('local-dir:FOLDER')` builds the model from, and what it cannot say. */
 export function toTimmConfig(config: ModelConfig, state: StateDict): { json: Json; notes: string[] } {
-  const { encoder, classes } = config;
+  const { encoder } = config;
+  const classes = needsTimmHead(config) ? 1 : config.classes;
   const [height, width] = typeof encoder.imageSize === 'number' ? [encoder.imageSize, encoder.imageSize] : encoder.imageSize;
   const args: Json = { img_size: height === width ? height : [height, width], patch_size: encoder.patchSize, in_chans: encoder.inChannels, embed_dim: encoder.embedDim, num_heads: encoder.heads, mlp_ratio: encoder.mlpRatio, qkv_bias: encoder.qkvBias, drop_path_rate: encoder.dropPath, num_classes: classes };
   let architecture: string;
@@ -248,8 +266,9 @@ export function toTimmConfig(config: ModelConfig, state: StateDict): { json: Jso
     Object.assign(args, { depths: config.encoder.depths, window_size: config.encoder.windowSize });
     if (config.family === 'swinv2') args.pretrained_window_sizes = config.encoder.depths.map((_, i) => config.encoder.pretrainedWindowSizes[i] ?? 0);
   }
-  const notes = encoder.layerNormEps === eps ? [] : [`layerNormEps is ${encoder.layerNormEps}, which timm's config cannot say: timm uses ${eps}`];
+  const notes = needsTimmHead(config) ? ["timm's loader needs a head to know its own layout: one of a single class, all zeros, is written"] : [];
+  if (encoder.layerNormEps !== eps) notes.push(`layerNormEps is ${encoder.layerNormEps}, which timm's config cannot say: timm uses ${eps}`);
   const last = config.family === 'vit' ? encoder.embedDim : encoder.embedDim * 2 ** (config.encoder.depths.length - 1);
-  const pretrained = { input_size: [encoder.inChannels, height, width], fixed_input_size: true, interpolation: 'bicubic', mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], num_classes: classes };
+  const pretrained = { input_size: [encoder.inChannels, height, width], fixed_input_size: true, interpolation: 'bicubic', mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], num_classes: classes, classifier: config.family === 'vit' ? 'head' : 'head.fc' };
   return { json: { architecture, num_classes: classes, num_features: last, model_args: args, pretrained_cfg: pretrained }, notes };
 }

@@ -6,7 +6,7 @@ import { PickleDict, type PickleValue } from '../formats/pickle';
 import type { RawTensor } from '../formats/raw_tensor';
 import { encodeSafetensors, readSafetensors } from '../formats/safetensors';
 import { parseTorchFile, readTorchTensors, toPlain, torchTensors, TorchTensor } from '../formats/torch_pth';
-import { fromHuggingFaceConfig, fromOfficialConfig, fromTimmConfig, inferConfig, modelConfig, toHuggingFaceConfig, toTimmConfig, type Json, type KnownSizes, type ModelConfig } from './model_config';
+import { fromHuggingFaceConfig, fromOfficialConfig, fromRecipeModel, fromTimmConfig, inferConfig, modelConfig, needsTimmHead, toHuggingFaceConfig, toTimmConfig, type Json, type KnownSizes, type ModelConfig } from './model_config';
 import { familyIn, fromHuggingFace, fromTimm, layoutOf, toHuggingFace, toTimm, type Converted, type Family, type Layout } from './name_maps';
 
 /** Weights in official names, wherever they came from. */
@@ -27,8 +27,8 @@ const BUFFER = /(^|\.)(relative_position_index|relative_coords_table|attn_mask)$
 const MAX_JSON = 16 * 1024 * 1024;
 
 /**
- * Reads weights from a `.pth` or `.safetensors` file, or from a Hugging Face or timm folder, told apart by their
- * content. `known` supplies sizes that the file does not show. Throws `not_found`, `io`, `corrupt`, or
+ * Reads weights from a `.pth` or `.safetensors` file, from a Hugging Face or timm folder, or from a checkpoint
+ * folder of a run of ours, told apart by their content. `known` supplies sizes that the file does not show. Throws `not_found`, `io`, `corrupt`, or
  * `unsupported` for other architectures.
  */
 export function readWeights(path: string, known: KnownSizes = {}): Weights {
@@ -41,16 +41,20 @@ export function readWeights(path: string, known: KnownSizes = {}): Weights {
 interface StateFile {
   state: Map<string, RawTensor>;
   /** What the file says about its model. */
-  config: { kind: 'simmim' | 'yacs' | 'json'; json: Json } | null;
+  config: { kind: 'simmim' | 'yacs' | 'json' | 'recipe'; json: Json } | null;
 }
 
 function readFolder(folder: string, known: KnownSizes): Weights {
   const path = (name: string): string => join(folder, name);
   const json = existsSync(path('config.json')) ? readJson(path('config.json')) : null;
+  const run = existsSync(path('state.json')) ? ((readJson(path('state.json')).recipe as Json | undefined)?.model as Json | undefined) : undefined;
+  if (run) return assemble(readSafetensors(path('model.safetensors')).tensors, { kind: 'recipe', json: run }, known);
   const single = ['model.safetensors', 'pytorch_model.bin', 'model.pth'].find((name) => existsSync(path(name)));
   const { state, config } = single ? readStateFile(path(single)) : { state: readShards(folder), config: null };
-  const noKeyBias = config?.kind === 'simmim' && (config.json.encoder as Json | undefined)?.keyBias === false;
-  return assemble(state, json ? { kind: 'json', json } : config, known, noKeyBias);
+  if (!json) return assemble(state, config, known);
+  const written = config?.kind === 'simmim' ? config.json : {}; // by us, which the metadata tells
+  if (written.classes === 0) for (const name of ['head.fc.weight', 'head.fc.bias']) state.delete(name);
+  return assemble(state, { kind: 'json', json }, known, (written.encoder as Json | undefined)?.keyBias === false);
 }
 
 /** A checkpoint in several files, listed in `model.safetensors.index.json`. */
@@ -146,6 +150,7 @@ function configOf(state: Map<string, RawTensor>, stored: Map<string, RawTensor>,
     return modelConfig(family, encoder, classes);
   }
   if (source?.kind === 'json') return layout === 'huggingface' ? fromHuggingFaceConfig(source.json, state) : fromTimmConfig(source.json, state);
+  if (source?.kind === 'recipe') return fromRecipeModel(source.json, state);
   try {
     // Buffers, which are not kept, show window and image size.
     return source ? fromOfficialConfig(source.json, state) : inferConfig(layout === 'official' ? stored : state, known);
@@ -178,19 +183,33 @@ export function writeWeights(folder: string, layout: Layout, state: ReadonlyMap<
     const converted = layout === 'huggingface' ? toHuggingFace(state, config.family) : toTimm(state, config.family);
     tensors = converted.tensors;
     report.dropped = converted.dropped;
+    if (layout === 'huggingface' && config.family === 'swinv2') report.notes.push('transformers (5.18) adds the mask of shifted windows twice in SwinV2: its outputs differ where a logit scale is near its limit of 100');
     if (layout === 'huggingface') json.push(['config.json', toHuggingFaceConfig(config, state)], ['preprocessor_config.json', preprocessor(config)]);
     else {
       const timm = toTimmConfig(config, state);
       json.push(['config.json', timm.json]);
-      report.notes = timm.notes;
+      report.notes.push(...timm.notes);
+      if (needsTimmHead(config)) addTimmHead(converted.tensors);
     }
   }
   mkdirSync(folder, { recursive: true });
   writeWhole(join(folder, 'model.safetensors'), encodeSafetensors([...tensors].sort(([a], [b]) => (a < b ? -1 : 1)), metadata));
-  for (const [name, content] of json) writeWhole(join(folder, name), [Buffer.from(`${JSON.stringify(content, null, 2)}\n`)]);
+  for (const [name, content] of json) writeWhole(join(folder, name), [Buffer.from(jsonText(content))]);
   report.files = ['model.safetensors', ...json.map(([name]) => name)].map((name) => join(folder, name));
   report.written = tensors.size;
   return report;
+}
+
+/** A head of one class that is all zeros, where there is none (see `needsTimmHead`). */
+function addTimmHead(tensors: Map<string, RawTensor>): void {
+  const channels = tensors.get('norm.weight')?.shape[0] ?? 0;
+  tensors.set('head.fc.weight', { dtype: 'F32', shape: [1, channels], data: new Uint8Array(4 * channels) });
+  tensors.set('head.fc.bias', { dtype: 'F32', shape: [1], data: new Uint8Array(4) });
+}
+
+/** transformers checks types: a float setting must be written as one, which JSON.stringify does not do for 4. */
+function jsonText(content: Json): string {
+  return `${JSON.stringify(content, null, 2).replace(/("(?:mlp_ratio|drop_path_rate)": \d+)(,?\n)/g, '$1.0$2')}\n`;
 }
 
 function preprocessor(config: ModelConfig): Json {

@@ -1,0 +1,52 @@
+import type { Command } from 'commander';
+import { SimmimError } from '../errors';
+import type { KnownSizes } from '../models/model_config';
+import { unknownName } from '../models/options';
+import { inferConfig } from '../models/model_config';
+import type { Layout } from '../models/name_maps';
+import { readWeights, writeWeights } from '../models/weights';
+
+/** Options of `simmim convert`, as given. */
+export interface ConvertOptions {
+  to: string;
+  imageSize?: string;
+  window?: string;
+  heads?: string;
+}
+
+const LAYOUTS: Readonly<Record<string, Layout>> = { official: 'official', huggingface: 'huggingface', hf: 'huggingface', timm: 'timm' };
+
+/** Adds `simmim convert` to the command line. */
+export function registerConvert(cli: Command, print: (line: string) => void): Command {
+  return cli
+    .command('convert <source> <out>')
+    .description('write weights in another layout: SOURCE is a .pth or .safetensors file, a checkpoint of a run, or a Hugging Face or timm folder; OUT is a folder')
+    .requiredOption('--to <layout>', 'official, huggingface (hf) or timm')
+    .option('--image-size <pixels>', 'image size, where the source does not tell')
+    .option('--window <tokens>', 'window size, where the source does not tell')
+    .option('--heads <number>', "a ViT's heads, where the source does not tell")
+    .action((source: string, out: string, options: ConvertOptions) => convert(source, out, options, print));
+}
+
+/** `simmim convert SOURCE OUT --to LAYOUT`: converts and reports every entry that was left out. */
+export function convert(source: string, out: string, options: ConvertOptions, print: (line: string) => void): void {
+  const layout = LAYOUTS[options.to] ?? unknownName('convert', 'layout', options.to, Object.keys(LAYOUTS));
+  const known: KnownSizes = {};
+  if (options.imageSize !== undefined) known.imageSize = whole('--image-size', options.imageSize);
+  if (options.window !== undefined) known.windowSize = whole('--window', options.window);
+  if (options.heads !== undefined) known.heads = whole('--heads', options.heads);
+  const weights = readWeights(source, known);
+  const config = weights.config ?? inferConfig(weights.state, known); // throws, naming what must be said
+  const report = writeWeights(out, layout, weights.state, config);
+  const { imageSize } = config.encoder;
+  print(`read ${weights.state.size} tensors of a ${weights.family} in ${weights.layout} layout, ${[imageSize].flat().join(' x ')} px${config.classes > 0 ? `, ${config.classes} classes` : ''}`);
+  for (const { name, why } of [...weights.dropped, ...report.dropped]) print(`left out ${name}: ${why}`);
+  for (const note of report.notes) print(`note: ${note}`);
+  print(`wrote ${report.written} tensors: ${report.files.join(', ')}`);
+}
+
+function whole(option: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new SimmimError('invalid_argument', 'convert', `${option} is '${text}', expected a whole number of at least 1`);
+  return value;
+}
