@@ -73,6 +73,8 @@ describe('containers', () => {
     writeFileSync(join(dir, 'cut.zip'), bytes.subarray(0, bytes.length - 30));
     expect(() => openZip(join(dir, 'cut.zip'))).toThrow(/dataset: archive '.*cut.zip' is no zip file, or cut off/);
     expect(() => openZip(join(dir, 'none.zip'))).toThrow(/does not exist/);
+    expect(() => openDataset(join(dir, 'none.zip'))).toThrow(/does not exist/);
+    expect(() => openDataset(join(file, 'below'))).toThrow(/does not exist/);
   });
 
   test('packed shards are the folder they were made of, the same bytes each time, and feed the pipeline alike', async () => {

@@ -54,6 +54,8 @@ describe('dataset', () => {
     expect(openImageFolder(join(folder, 'good'), { classes: 'none' }).classes).toEqual([]);
     expect(openImageFolder(join(folder, 'flat')).classes).toEqual([]);
     expect(findSplits(folder)).toEqual({ train: folder, val: null });
+    const file = join(folder, 'good/ant/0.png');
+    expect(findSplits(file)).toEqual({ train: file, val: null });
   });
 
   test('holding out is disjoint, complete, ordered and fixed by the seed', () => {

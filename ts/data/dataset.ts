@@ -117,15 +117,15 @@ export const byCodeUnit = (a: string, b: string): number => (a < b ? -1 : a > b 
  */
 export function openImageFolder(folder: string, options: FolderOptions = {}): ImageDataset {
   const root = resolve(folder);
-  let isFolder: boolean;
+  let folderThere: boolean;
   try {
-    isFolder = statSync(root).isDirectory();
+    folderThere = statSync(root).isDirectory();
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' || code === 'ENOTDIR') throw new SimmimError('not_found', OP, `folder '${folder}' does not exist`);
     throw new SimmimError('io', OP, `cannot look at '${folder}': ${(error as Error).message}`);
   }
-  if (!isFolder) throw new SimmimError('invalid_argument', OP, `'${folder}' is a file, expected a folder of images`);
+  if (!folderThere) throw new SimmimError('invalid_argument', OP, `'${folder}' is a file, expected a folder of images`);
   const files = walk(root).sort(byCodeUnit);
   if (files.length === 0) throw new SimmimError('invalid_argument', OP, `folder '${folder}' holds no image (looked for ${[...IMAGE_EXTENSIONS].join(' ')} in it and its subfolders)`);
   return datasetOfNames(folder, files.map((name) => ({ name, location: { file: join(root, ...name.split('/')), offset: 0, bytes: -1, codec: 'image' } })), options);
@@ -165,11 +165,7 @@ function list(folder: string): Dirent[] {
 
 function isDirectory(entry: Dirent, path: string): boolean {
   if (!entry.isSymbolicLink()) return entry.isDirectory();
-  try {
-    return statSync(path).isDirectory();
-  } catch {
-    return false; // a dangling link: stays in the list as a file and is reported when it is read
-  }
+  return isFolder(path); // a dangling link stays in the list as a file and is reported when it is read
 }
 
 function classesOf(folder: string, files: string[], wanted: NonNullable<FolderOptions['classes']>): { classes: readonly string[]; labelOf: (name: string) => number } {
@@ -187,12 +183,21 @@ function classesOf(folder: string, files: string[], wanted: NonNullable<FolderOp
   return { classes, labelOf: (name) => index.get(first(name)) ?? -1 };
 }
 
+/** Whether there is a folder of this name; false for whatever cannot be looked at. */
+export function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
 /**
  * The training and validation parts of a folder: `train/` beside `val/`, `valid/`, `validation/` or
  * `test/` (first that exists), else the folder itself and no validation part.
  */
 export function findSplits(folder: string): { train: string; val: string | null } {
-  const has = (name: string): boolean => statSync(join(folder, name), { throwIfNoEntry: false })?.isDirectory() ?? false;
+  const has = (name: string): boolean => isFolder(join(folder, name));
   if (!has('train')) return { train: folder, val: null };
   const val = ['val', 'valid', 'validation', 'test'].find(has);
   return { train: join(folder, 'train'), val: val === undefined ? null : join(folder, val) };

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { findSplits, type ImageDataset, openImageFolder, openPipeline, type BatchSource, type PipelineOptions, type Region } from '../data';
+import { findSplits, type ImageDataset, openDataset, openImageFolder, openPipeline, type BatchSource, type PipelineOptions, type Region } from '../data';
 import { SimmimError } from '../errors';
 import { type Recipe, imageSizeOf } from './recipe';
 
@@ -61,10 +61,10 @@ function folderSets({ data, train: { seed } }: Recipe): Sets {
     throw new SimmimError('invalid_argument', 'data.folder', 'is not set: give the folder of your pictures with --data FOLDER (or --recipe demo to try the six photographs of the package)');
   }
   const splits = findSplits(data.folder);
-  const all = openImageFolder(splits.train, { classes: 'none' });
+  const all = openDataset(splits.train, { classes: 'none' });
   const held = data.validationFolder ?? splits.val;
   if (held !== null) {
-    const validation = openImageFolder(held, { classes: 'none' });
+    const validation = openDataset(held, { classes: 'none' });
     return { train: all, validation, description: `${all.length} pictures of '${splits.train}', ${validation.length} of '${held}' for validation` };
   }
   if (data.validationShare === 0 || all.length < 2) return { train: all, validation: null, description: `${all.length} pictures of '${splits.train}', no validation` };
