@@ -4,6 +4,7 @@ import { SimmimError } from '../errors';
 import { nearest } from '../train/recipe';
 import { recipeNames, recipeText } from '../train/recipe_files';
 import { versions } from '../train/run';
+import { registerConvert } from './convert';
 import { doctor } from './doctor';
 import { info, type InfoOptions } from './info';
 import { pretrain, type PretrainOptions } from './pretrain';
@@ -47,6 +48,7 @@ export function program(): Command {
     .action((presets: string[], options: InfoOptions) => info(presets, options, print));
   cli.command('recipes [name]').description('list the recipes, or print one with its comments')
     .action((name?: string) => (name === undefined ? recipeNames() : [recipeText(name).trimEnd()]).forEach(print));
+  registerConvert(cli, print);
   cli.command('doctor').description('check this installation').action(() => doctor(print));
   for (const command of [cli, ...cli.commands]) command.exitOverride().configureOutput({ writeErr: () => undefined }).allowExcessArguments(false).showSuggestionAfterError(false);
   return cli;
