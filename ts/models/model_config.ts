@@ -24,12 +24,18 @@ export interface KnownSizes {
 export type Json = Record<string, unknown>;
 
 const OP = 'model_config';
+// Sizes beyond these are taken for damage: tables grow with their squares.
+const MAX_IMAGE = 1 << 15;
+const MAX_WINDOW = 256;
 const refuse = (why: string): never => {
   throw new SimmimError('unsupported', OP, why);
 };
 
 /** A complete configuration from some options; the values are checked as `createEncoder` checks them. */
 export function modelConfig(family: Family, options: object, classes: number): ModelConfig {
+  const { imageSize, windowSize } = options as { imageSize?: unknown; windowSize?: unknown };
+  for (const side of [imageSize].flat()) if (typeof side === 'number' && side > MAX_IMAGE) refuse(`an image of ${side} pixels; at most ${MAX_IMAGE} along a side`);
+  if (typeof windowSize === 'number' && windowSize > MAX_WINDOW) refuse(`a window of ${windowSize} tokens; at most ${MAX_WINDOW} along a side`);
   if (family === 'vit') return { family, classes, encoder: withOptions(family, vitPresets.vit_base as VitConfig, options) };
   if (family === 'swin') return { family, classes, encoder: withOptions(family, swinPresets.swin_base as SwinConfig, options) };
   return { family, classes, encoder: withOptions(family, swinV2Presets.swinv2_base as SwinV2Config, options) };
