@@ -33,14 +33,22 @@ bool has_finish(const Gemm& g) {
   return g.bias || g.pre.data || g.gelu || g.gelu_of.data || g.residual.data || g.result != DType::f32;
 }
 
-/// Asks for the lines of C that a tile will be finished into, so that they arrive while it is computed.
-SIMMIM_INLINE void prefetch_rows(const Gemm& g, int64_t i0, int64_t m, int64_t j0) {
-  const int64_t size = g.result == DType::f32 ? 4 : 2;
-  char* c = static_cast<char*>(g.c) + (i0 * g.ldc + j0) * size;
-  for (int64_t i = 0; i < m; i++, c += g.ldc * size) {
-    __builtin_prefetch(c, 1);
-    if (size == 4) __builtin_prefetch(c + 64, 1);
-  }
+/// Asks for the lines that a tile will be finished from and into, so that they arrive while it is computed: rows of a
+/// tile are too short for the hardware to foresee.
+template <int WRITE>
+SIMMIM_INLINE void prefetch_rows(const Side& side, int64_t at, int64_t ld, int64_t m) {
+  if (!side.data) return;
+  const int64_t size = side.dtype == DType::f32 ? 4 : 2;
+  const char* p = static_cast<const char*>(side.data) + at * size;
+  for (int64_t i = 0; i < m; i++, p += ld * size)
+    for (int64_t line = 0; line < kTileColumns * size; line += 64) __builtin_prefetch(p + line, WRITE);
+}
+SIMMIM_INLINE void prefetch_tile(const Gemm& g, int64_t i0, int64_t m, int64_t j0) {
+  const int64_t at = i0 * g.ldc + j0;
+  prefetch_rows<1>({g.c, g.result}, at, g.ldc, m);
+  prefetch_rows<1>(g.pre, at, g.ldc, m);
+  prefetch_rows<0>(g.gelu_of, at, g.ldc, m);
+  prefetch_rows<0>(g.residual, at, g.ldc, m);
 }
 /// The part of a tile that is inside C, when the tile was computed aside: c (+)= tile.
 void copy_tile(const float* tile, float* c, int64_t ldc, int64_t m, int64_t n, bool add) {
@@ -109,7 +117,7 @@ void run_block(const Block& block) {
               kernels.tiles[height](ku, panel_a, panel_b, c, block.ld_sums, add);
               continue;
             }
-            if (finish) prefetch_rows(g, row + i, height, column + j);
+            if (finish) prefetch_tile(g, row + i, height, column + j);
             if (finish && add) {  // the last block of K: earlier sums join in the tile
               for (int64_t r = 0; r < height; r++)
                 for (int64_t s = 0; s < width; s++) aside[r * kTileColumns + s] = c[r * block.ld_sums + s];
