@@ -77,59 +77,79 @@ int64_t block_depth(int64_t k, int64_t unit) {
   return parts == 0 ? 1 : round_up(ceil_div(k, parts), 2 * unit);
 }
 
+/// What one packed block of A and one of B contribute to C: tile after tile along the rows, so that C and what it is
+/// finished from are read and written in long runs.
+struct Tiles {
+  const Block& block;
+  const GemmKernels& kernels;
+  int64_t units;                 // of K in the panels
+  int64_t panel_a, panel_b;      // floats from one panel to the next
+  const float *packed_a, *packed_b;
+  Range rows, columns;           // relative to the block
+  bool add, finish;
+
+  void run() const {
+    for (int64_t i = rows.begin; i < rows.end; i += kTileRows)
+      for (int64_t j = columns.begin; j < columns.end; j += kTileColumns) run_tile(i, j);
+  }
+  SIMMIM_INLINE void run_tile(int64_t i, int64_t j) const {
+    const Gemm& g = block.g;
+    const int64_t height = smaller(kTileRows, rows.end - i), width = smaller(kTileColumns, columns.end - j);
+    const float* a = packed_a + (i - rows.begin) / kTileRows * panel_a;
+    const float* b = packed_b + (j - columns.begin) / kTileColumns * panel_b;
+    float* c = block.sums + i * block.ld_sums + j;
+    if (!finish && width == kTileColumns) return kernels.tiles[height](units, a, b, c, block.ld_sums, add);
+    alignas(64) float aside[kTileRows * kTileColumns];
+    const int64_t row = block.rows.begin + i, column = block.columns.begin + j;
+    if (finish) prefetch_tile(g, row, height, column);
+    if (finish && add)  // the last block of K: earlier sums join in the tile
+      for (int64_t r = 0; r < height; r++)
+        for (int64_t s = 0; s < width; s++) aside[r * kTileColumns + s] = c[r * block.ld_sums + s];
+    kernels.tiles[height](units, a, b, aside, kTileColumns, finish && add);
+    if (finish) kernels.finish(g, aside, kTileColumns, row, height, column, width);
+    else copy_tile(aside, c, block.ld_sums, height, width, add);
+  }
+};
+
+/// Packs op(A)[rows, depth]; panels of kTileRows rows.
+template <Source S>
+void pack_a(const Gemm& g, Range rows, Range depth, int64_t panel, float* packed) {
+  const char* a = static_cast<const char*>(g.a) + (g.transpose_a ? depth.begin * g.lda + rows.begin : rows.begin * g.lda + depth.begin) * source_bytes(S);
+  if (g.transpose_a) return pack_rows<S>(a, g.lda, depth.size(), rows.size(), kTileRows, kPitchA, panel, packed);
+  for (int64_t i = 0; i < rows.size(); i += kTileRows, packed += panel)
+    pack_columns<S>(a + i * g.lda * source_bytes(S), g.lda, depth.size(), smaller(kTileRows, rows.size() - i), kPitchA, packed);
+}
+/// Packs op(B)[depth, columns]; panels of kTileColumns columns.
+template <Source S>
+void pack_b(const Gemm& g, Range columns, Range depth, int64_t panel, float* packed) {
+  const char* b = static_cast<const char*>(g.b) + (g.transpose_b ? columns.begin * g.ldb + depth.begin : depth.begin * g.ldb + columns.begin) * source_bytes(S);
+  if (!g.transpose_b) return pack_rows<S>(b, g.ldb, depth.size(), columns.size(), kTileColumns, kTileColumns, panel, packed);
+  for (int64_t j = 0; j < columns.size(); j += kTileColumns, packed += panel)
+    pack_columns<S>(b + j * g.ldb * source_bytes(S), g.ldb, depth.size(), smaller(kTileColumns, columns.size() - j), kTileColumns, packed);
+}
+
 template <Source S>
 void run_block(const Block& block) {
-  constexpr int64_t size = source_bytes(S), unit = source_unit(S);
   const Gemm& g = block.g;
-  const int64_t depth = block_depth(block.depth.size(), unit), units = ceil_div(depth, unit);
-  const int64_t m_total = block.rows.size(), n_total = block.columns.size();
-  const GemmKernels& kernels = kernels_for(S);
-  alignas(64) float aside[kTileRows * kTileColumns];
-  float* const packed_b = gemm_buffer(GemmBuffer::packed_b, static_cast<size_t>(round_up(smaller(kBlockN, n_total), kTileColumns) * units));
-  float* const packed_a = gemm_buffer(GemmBuffer::packed_a, static_cast<size_t>(ceil_div(kBlockM, kTileRows) * kPitchA * units));
-
-  for (int64_t jc = 0; jc < n_total; jc += kBlockN) {
-    const int64_t n = smaller(kBlockN, n_total - jc);
+  const int64_t m = block.rows.size(), n = block.columns.size(), k = block.depth.size();
+  const int64_t depth = block_depth(k, source_unit(S)), units = ceil_div(depth, source_unit(S));
+  const int64_t panel_a = kPitchA * units, panel_b = kTileColumns * units;
+  float* const packed_a = gemm_buffer(GemmBuffer::packed_a, static_cast<size_t>(ceil_div(kBlockM, kTileRows) * panel_a));
+  float* const packed_b = gemm_buffer(GemmBuffer::packed_b, static_cast<size_t>(ceil_div(smaller(kBlockN, n), kTileColumns) * panel_b));
+  for (int64_t jc = 0; jc < n; jc += kBlockN) {
+    const Range columns{jc, smaller(n, jc + kBlockN)};
     int64_t pc = 0;
     do {  // once even when K is 0: C must still be written
-      const int64_t k = smaller(depth, block.depth.size() - pc), ku = ceil_div(k, unit), k0 = block.depth.begin + pc;
-      const bool last = pc + k >= block.depth.size(), add = pc > 0 || block.add, finish = last && block.finish;
-      const int64_t column = block.columns.begin + jc;
-      const char* b = static_cast<const char*>(g.b) + (g.transpose_b ? column * g.ldb + k0 : k0 * g.ldb + column) * size;
-      if (!g.transpose_b) pack_rows<S>(b, g.ldb, k, n, kTileColumns, kTileColumns, kTileColumns * units, packed_b);
-      else
-        for (int64_t j = 0; j < n; j += kTileColumns) pack_columns<S>(b + j * g.ldb * size, g.ldb, k, smaller(kTileColumns, n - j), kTileColumns, packed_b + j * units);
-      for (int64_t ic = 0; ic < m_total; ic += kBlockM) {
-        const int64_t m = smaller(kBlockM, m_total - ic), row = block.rows.begin + ic;
-        const char* a = static_cast<const char*>(g.a) + (g.transpose_a ? k0 * g.lda + row : row * g.lda + k0) * size;
-        if (g.transpose_a) pack_rows<S>(a, g.lda, k, m, kTileRows, kPitchA, kPitchA * units, packed_a);
-        else
-          for (int64_t i = 0; i < m; i += kTileRows) pack_columns<S>(a + i * g.lda * size, g.lda, k, smaller(kTileRows, m - i), kPitchA, packed_a + i / kTileRows * kPitchA * units);
-        for (int64_t j = 0; j < n; j += kTileColumns) {
-          const int64_t width = smaller(kTileColumns, n - j);
-          const float* panel_b = packed_b + j * units;
-          for (int64_t i = 0; i < m; i += kTileRows) {
-            const int64_t height = smaller(kTileRows, m - i);
-            const float* panel_a = packed_a + i / kTileRows * kPitchA * units;
-            float* c = block.sums + (ic + i) * block.ld_sums + jc + j;
-            const bool whole = width == kTileColumns;
-            if (whole && !finish) {
-              kernels.tiles[height](ku, panel_a, panel_b, c, block.ld_sums, add);
-              continue;
-            }
-            if (finish) prefetch_tile(g, row + i, height, column + j);
-            if (finish && add) {  // the last block of K: earlier sums join in the tile
-              for (int64_t r = 0; r < height; r++)
-                for (int64_t s = 0; s < width; s++) aside[r * kTileColumns + s] = c[r * block.ld_sums + s];
-            }
-            kernels.tiles[height](ku, panel_a, panel_b, aside, kTileColumns, finish && add);
-            if (finish) kernels.finish(g, aside, kTileColumns, row + i, height, column + j, width);
-            else copy_tile(aside, c, block.ld_sums, height, width, add);
-          }
-        }
+      const Range part{block.depth.begin + pc, block.depth.begin + smaller(k, pc + depth)};
+      const bool add = pc > 0 || block.add;
+      pc += depth;
+      pack_b<S>(g, {block.columns.begin + columns.begin, block.columns.begin + columns.end}, part, panel_b, packed_b);
+      for (int64_t ic = 0; ic < m; ic += kBlockM) {
+        const Range rows{ic, smaller(m, ic + kBlockM)};
+        pack_a<S>(g, {block.rows.begin + rows.begin, block.rows.begin + rows.end}, part, panel_a, packed_a);
+        Tiles{block, kernels_for(S), ceil_div(part.size(), source_unit(S)), panel_a, panel_b, packed_a, packed_b, rows, columns, add, pc >= k && block.finish}.run();
       }
-      pc += k;
-    } while (pc < block.depth.size());
+    } while (pc < k);
   }
 }
 
