@@ -1,6 +1,13 @@
+import * as tf from '@tensorflow/tfjs-core';
 import { expect, test } from 'vitest';
+import { CPU_BACKEND } from '../../ts/backend';
 import { encoderNames } from '../../ts/models';
+import { loadAddon } from '../../ts/native';
+import { buildBuffers, buildModel } from '../../ts/train/model_build';
 import { planModel } from '../../ts/train/plan';
+import { parseRecipe, type PartialRecipe } from '../../ts/train/recipe';
+import { TrainingStep } from '../../ts/train/step';
+import { StepState } from '../../ts/train/step_state';
 import { fixtures, readFixture } from '../helpers/golden';
 
 interface Entry { stage: string; img_size: number; num_params: number; encoder_params?: number; official_flops_method?: number }
@@ -20,4 +27,27 @@ for (const fixture of fixtures(/^manifest_/)) {
 
 test('every preset can be planned without memory', () => {
   for (const encoder of encoderNames) expect(planModel({ encoder }).activationBytes).toBeGreaterThan(0);
+});
+
+const measured: [string, PartialRecipe['model']][] = [
+  ['swin', { encoder: 'swin_tiny', imageSize: 96, embedDim: 48, depths: [2, 2, 2], heads: [2, 4, 8], windowSize: 6 }],
+  ['vit', { encoder: 'vit_small', imageSize: 128, embedDim: 96, depth: 6, heads: 3 }],
+];
+test.each(measured)('%s: the predicted activations are within a fifth of what a step takes more for one image more', async (_, model) => {
+  await tf.setBackend(CPU_BACKEND);
+  const recipe = parseRecipe({ model });
+  const built = buildModel(recipe);
+  const step = new TrainingStep(built.model, buildBuffers(built, recipe), new StepState(0), { accumulation: 1, clip: null, clipEveryMicroStep: false, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0 });
+  const [height, width] = built.model.encoder.imageSize;
+  const peaks = [4, 8].map((batch) => {
+    const images = tf.zeros([batch, 3, height, width]);
+    step.begin();
+    loadAddon().resetPeak();
+    step.micro(images, built.masks);
+    images.dispose();
+    return loadAddon().stats().peak;
+  }) as [number, number];
+  const ratio = (peaks[1] - peaks[0]) / 4 / planModel(model).activationBytes;
+  expect(ratio).toBeGreaterThan(0.8);
+  expect(ratio).toBeLessThan(1.2);
 });

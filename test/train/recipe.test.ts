@@ -58,6 +58,7 @@ const refused: [string, string][] = [
   ['train', "--set: got 'train', expected key=value"],
   ['masking.patchSize=31', '--set: masking.patchSize is 31, expected a divisor of the image size 192 x 192'],
   ['schedule.warmupEpochs=101', '--set: schedule.warmupEpochs is 101, expected at most train.epochs = 100'],
+  ['optimizer.decayRules=[{pattern: "(", value: 0}]', '--set: optimizer.decayRules.0.pattern is "(": expected a regular expression'],
   ['__proto__.x=1', "--set: unknown key '__proto__'"],
 ];
 for (const [override, message] of refused) test(`refused: ${override}`, () => expect(() => set(override)).toThrow(message));

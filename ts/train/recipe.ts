@@ -9,6 +9,14 @@ const count = z.int().positive();
 const share = z.number().min(0).max(1);
 const size = z.union([count, z.tuple([count, count])], { error: 'expected a positive whole number or [height, width]' });
 
+function isPattern(text: string): boolean {
+  try {
+    return new RegExp(text) instanceof RegExp;
+  } catch {
+    return false;
+  }
+}
+
 const model = z.strictObject({
   /** Preset name: swin_tiny|small|base|large, vit_small|base|large, swinv2_tiny|small|base|large|huge|giant. */
   encoder: z.string().default('swin_tiny'),
@@ -89,7 +97,7 @@ const optimizer = z.strictObject({
   /** Largest norm of the whole gradient; null = no clipping. */
   clip: positive.nullable().default(5),
   /** Own decay rules, first match wins, before the built-in ones: pattern is a regular expression on names. */
-  decayRules: z.array(z.strictObject({ pattern: z.string(), maxRank: z.int().min(0).optional(), value: z.number().min(0) })).default([]),
+  decayRules: z.array(z.strictObject({ pattern: z.string().refine(isPattern, { error: 'expected a regular expression' }), maxRank: z.int().min(0).optional(), value: z.number().min(0) })).default([]),
 });
 
 const schedule = z.strictObject({
