@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { CPU_BACKEND } from '../../ts/backend';
 import type { RawTensor } from '../../ts/formats/raw_tensor';
 import { toFloat32 } from '../../ts/formats/raw_tensor';
 import { encodeSafetensors, readSafetensors } from '../../ts/formats/safetensors';
@@ -37,7 +38,8 @@ beforeAll(async () => {
 });
 
 describe.each(['hf_swin_mim', 'hf_swinv2_mim', 'hf_vit_mim'])('%s', (folder) => {
-  it('loads with nothing missing or unexpected and reconstructs as transformers does', () => {
+  it.each(['cpu', CPU_BACKEND])('loads with nothing missing or unexpected and reconstructs as transformers does, on %s', async (backend) => {
+    await tf.setBackend(backend);
     const weights = readWeights(golden(folder));
     expect(weights.layout).toBe('huggingface');
     const model = new SimMIM(encoderFromConfig(configOf(weights)));
@@ -67,7 +69,8 @@ describe.each(['hf_swin_mim', 'hf_swinv2_mim', 'hf_vit_mim'])('%s', (folder) => 
 });
 
 describe.each(['timm_swin', 'timm_swinv2', 'timm_vit'])('%s', (folder) => {
-  it('loads with nothing missing or unexpected and classifies as timm does', () => {
+  it.each(['cpu', CPU_BACKEND])('loads with nothing missing or unexpected and classifies as timm does, on %s', async (backend) => {
+    await tf.setBackend(backend);
     const weights = readWeights(golden(folder));
     expect(weights.layout).toBe('timm');
     const config = configOf(weights);
