@@ -8,7 +8,7 @@ import { CPU_BACKEND } from '../../ts/backend';
 import type { RawTensor } from '../../ts/formats/raw_tensor';
 import { toFloat32 } from '../../ts/formats/raw_tensor';
 import { encodeSafetensors, readSafetensors } from '../../ts/formats/safetensors';
-import { encoderFromConfig, inferConfig, modelConfig, type ModelConfig } from '../../ts/models/model_config';
+import { encoderFromConfig, fromTimmConfig, inferConfig, modelConfig, type ModelConfig } from '../../ts/models/model_config';
 import { loadPretrained } from '../../ts/models/pretrained';
 import { readWeights, writeWeights, type Weights } from '../../ts/models/weights';
 import { namedParameters } from '../../ts/nn/module';
@@ -175,6 +175,15 @@ describe('inferConfig', () => {
     // What no tensor shows: a ViT's heads without a table, the image where no block shifts.
     const got = inferConfig(state, { heads: m.num_heads as number, imageSize: m.img_size });
     expect(got.encoder).toMatchObject({ imageSize: m.img_size, patchSize: m.patch_size, embedDim: m.embed_dim, heads: m.num_heads, mlpRatio: m.mlp_ratio, ...(m.window_size ? { windowSize: m.window_size, depths: m.depths } : { depth: m.depth }) });
+  });
+
+  it("takes from a timm config without model_args what tensors, picture size and timm's names say", () => {
+    const { state } = readWeights(golden('timm_swinv2'));
+    const config = fromTimmConfig({ architecture: 'swinv2_base_window12to16_192to256.ms_in22k_ft_in1k' }, state);
+    expect(config.encoder).toMatchObject({ imageSize: 256, windowSize: 16, pretrainedWindowSizes: [12, 12] });
+    const swin = readWeights(golden('timm_swin')).state;
+    expect(fromTimmConfig({ architecture: 'anything', pretrained_cfg: { input_size: [3, 64, 64] } }, swin).encoder).toMatchObject({ imageSize: 64, windowSize: 4 });
+    expect(() => fromTimmConfig({ architecture: 'anything' }, swin)).toThrow(/shows no image size/);
   });
 
   it('says what the weights do not show', () => {

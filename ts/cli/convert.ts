@@ -1,10 +1,11 @@
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { SimmimError } from '../errors';
-import type { KnownSizes } from '../models/model_config';
-import { unknownName } from '../models/options';
-import { inferConfig } from '../models/model_config';
+import { inferConfig, type KnownSizes } from '../models/model_config';
 import type { Layout } from '../models/name_maps';
+import { unknownName } from '../models/options';
 import { readWeights, writeWeights } from '../models/weights';
+import { checkpointsFolder, latestCheckpoint } from '../train/checkpoint';
 
 /** Options of `simmim convert`, as given. */
 export interface ConvertOptions {
@@ -20,7 +21,7 @@ const LAYOUTS: Readonly<Record<string, Layout>> = { official: 'official', huggin
 export function registerConvert(cli: Command, print: (line: string) => void): Command {
   return cli
     .command('convert <source> <out>')
-    .description('write weights in another layout: SOURCE is a .pth or .safetensors file, a checkpoint of a run, or a Hugging Face or timm folder; OUT is a folder')
+    .description('write weights in another layout: SOURCE is a .pth or .safetensors file, a run or one checkpoint of it, or a Hugging Face or timm folder; OUT is a folder')
     .requiredOption('--to <layout>', 'official, huggingface (hf) or timm')
     .option('--image-size <pixels>', 'image size, where the source does not tell')
     .option('--window <tokens>', 'window size, where the source does not tell')
@@ -35,7 +36,7 @@ export function convert(source: string, out: string, options: ConvertOptions, pr
   if (options.imageSize !== undefined) known.imageSize = whole('--image-size', options.imageSize);
   if (options.window !== undefined) known.windowSize = whole('--window', options.window);
   if (options.heads !== undefined) known.heads = whole('--heads', options.heads);
-  const weights = readWeights(source, known);
+  const weights = readWeights(checkpointIn(source, print), known);
   const config = weights.config ?? inferConfig(weights.state, known); // throws, naming what must be said
   const report = writeWeights(out, layout, weights.state, config);
   const { imageSize } = config.encoder;
@@ -43,6 +44,14 @@ export function convert(source: string, out: string, options: ConvertOptions, pr
   for (const { name, why } of [...weights.dropped, ...report.dropped]) print(`left out ${name}: ${why}`);
   for (const note of report.notes) print(`note: ${note}`);
   print(`wrote ${report.written} tensors: ${report.files.join(', ')}`);
+}
+
+/** The newest complete checkpoint where `source` is the folder of a run; else `source` itself. */
+function checkpointIn(source: string, print: (line: string) => void): string {
+  if (!existsSync(checkpointsFolder(source))) return source;
+  const latest = latestCheckpoint(checkpointsFolder(source), print);
+  if (!latest) throw new SimmimError('not_found', 'convert', `the run '${source}' holds no complete checkpoint`);
+  return latest.folder;
 }
 
 function whole(option: string, text: string): number {

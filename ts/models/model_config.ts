@@ -225,15 +225,25 @@ function checkTables({ depths, windowSize }: SwinConfig, state: StateDict): void
 
 // ---- timm
 
-/** The configuration in a timm `config.json` (`architecture`, `model_args`), with `state` in official names. */
+/** The configuration in a timm `config.json`, with `state` in official names: `model_args` where it has them, else the tensors, the picture size and the architecture's name. */
 export function fromTimmConfig(config: Json, state: StateDict): ModelConfig {
   const family = familyOf(state.keys());
   const args = (config.model_args ?? {}) as Json;
+  const named = sizesOfName(String(config.architecture));
   const options: Json = { ...optionsOfState(state, family), dropPath: args.drop_path_rate ?? 0 };
-  const known: KnownSizes = { imageSize: (args.img_size ?? inputSize(config)) as number | undefined, windowSize: args.window_size as number | undefined, heads: args.num_heads as number | undefined };
-  if (family === 'vit') return modelConfig(family, { ...options, layerNormEps: 1e-6, imageSize: known.imageSize ?? 224, heads: known.heads ?? (options.embedDim as number) / 64 }, classesOf(state));
-  if (family === 'swinv2') options.pretrainedWindowSizes = windowsOf(args.pretrained_window_sizes, options);
-  return modelConfig(family, { ...options, layerNormEps: 1e-5, imageSize: known.imageSize ?? 224, windowSize: known.windowSize ?? 7 }, classesOf(state));
+  const imageSize = args.img_size ?? inputSize(config) ?? named.imageSize ?? refuse('config.json shows no image size: neither model_args.img_size nor pretrained_cfg.input_size');
+  if (family === 'vit') return modelConfig(family, { ...options, layerNormEps: 1e-6, imageSize, heads: args.num_heads ?? (options.embedDim as number) / 64 }, classesOf(state));
+  const windowSize = args.window_size ?? swinBuffers(state, options).windowSize ?? named.windowSize ?? refuse('config.json shows no window: model_args.window_size is missing');
+  if (family === 'swinv2') options.pretrainedWindowSizes = windowsOf(args.pretrained_window_sizes ?? named.pretrainedWindows, options);
+  return modelConfig(family, { ...options, layerNormEps: 1e-5, imageSize, windowSize }, classesOf(state));
+}
+
+/** What timm's names say: `swinv2_base_window12to16_192to256` has window 16 (pre-trained with 12, 12, 12, 6) at 256 px. */
+function sizesOfName(architecture: string): { imageSize?: number; windowSize?: number; pretrainedWindows?: number[] } {
+  const window = /window(?:(\d+)to)?(\d+)/.exec(architecture);
+  const image = /_(?:\d+to)?(\d{2,4})(?:\.|$)/.exec(architecture);
+  const before = window?.[1] === undefined ? null : Number(window[1]);
+  return { ...(image ? { imageSize: Number(image[1]) } : {}), ...(window ? { windowSize: Number(window[2]) } : {}), ...(before !== null ? { pretrainedWindows: [before, before, before, before / 2] } : {}) };
 }
 
 function inputSize(config: Json): number | undefined {
