@@ -67,7 +67,9 @@ test('help, version, recipes, info and doctor succeed', async () => {
   expect((await simmim('info')).out.trim().split('\n')).toHaveLength(14);
   const { code, out } = await simmim('doctor');
   expect(code).toBe(0);
-  for (const word of ['addon', 'instruction set', 'threads', 'native kernels', 'tfjs-core']) expect(out).toContain(word);
+  for (const word of ['addon', 'instruction set', 'threads', 'native kernels', 'tfjs-core', 'in JavaScript']) expect(out).toContain(word);
+  expect(out).toMatch(/in JavaScript .*StringNGrams/);
+  expect(out).not.toMatch(/in JavaScript .*(MatMul|Relu|Transpose)/);
 });
 
 test('--print-config prints the whole recipe, overrides applied', async () => {

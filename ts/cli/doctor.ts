@@ -23,8 +23,16 @@ export async function doctor(print: (line: string) => void): Promise<void> {
   line('threads', `${info.threads} (SIMMIM_THREADS overrides)`);
   await useBackend(CPU_BACKEND);
   line('native kernels', String(kernels.KERNEL_NAMES.length));
-  line('tfjs kernels', `${tf.getKernelsForBackend(CPU_BACKEND).length} on ${CPU_BACKEND}`);
+  const all = tf.getKernelsForBackend(CPU_BACKEND);
+  const host = all.filter(runsOnHost).map(({ kernelName }) => kernelName).sort();
+  line('tfjs kernels', `${all.length} on ${CPU_BACKEND}, ${all.length - host.length} of them native`);
+  line('in JavaScript', host.length > 0 ? host.join(', ') : 'none');
   const product = tf.tidy(() => Array.from(tf.matMul(tf.tensor2d([[1, 2], [3, 4]]), tf.tensor2d([[5, 6], [7, 8]])).dataSync()));
   if (product.join() !== '19,22,43,50') throw new SimmimError('internal', 'doctor', `a 2 x 2 matrix product gave ${product.join()}, expected 19,22,43,50: the addon computes wrongly on this machine`);
   line('self-test', 'a matrix product is right');
+}
+
+/** Whether a kernel of our backend is @tensorflow/tfjs-backend-cpu's own function, run on host copies. */
+function runsOnHost({ kernelName, kernelFunc }: tf.KernelConfig): boolean {
+  return tf.getKernel(kernelName, 'cpu')?.kernelFunc === kernelFunc;
 }
