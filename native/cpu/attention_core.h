@@ -25,7 +25,8 @@ struct HeadTiles {
   float* v_columns;                       // [width, rows]
   float* dscores;                         // [block, rows]
 
-  static int64_t block_of(int64_t tokens) { return tokens <= 64 ? tokens : 48; }
+  static constexpr int64_t kBlock = 64;
+  static int64_t block_of(int64_t tokens) { return tokens <= kBlock ? tokens : 48; }
 
   /// Takes this thread's scratch; `extra` floats are left for the caller at *rest.
   static HeadTiles make(int64_t tokens, int64_t channels, bool gradient, int64_t extra, float** rest) {
@@ -98,42 +99,74 @@ static void transpose_tile(const HeadTiles& t, const float* tile, float* columns
     }
 }
 
-/// Softmax of one row of n scores in place; the padding up to a register becomes 0.
-static void softmax_row(float* s, int64_t n) {
-  Vec highest = splat(-kInfinity);
-  for_lanes(n, [&](int64_t j, int lanes) { highest = max(highest, load_lanes(s + j, lanes, -kInfinity)); });
-  const float top = max_lane(highest);
-  Vec total{};
-  for_lanes(n, [&](int64_t j, int lanes) {
-    const Vec e = exp_nonpositive(load_lanes(s + j, lanes, -kInfinity) - top);
-    total += e;
-    store(s + j, e);
-  });
-  const float factor = 1.0f / sum(total);
-  for (int64_t j = 0; j < n; j += kLanes) store(s + j, load(s + j) * factor);
+/// What is added to the scores of N queries and keys: `bias` [N, pitch] or null, and, where `region` [rows] is given,
+/// -100 between tokens of different regions; region -1 is padding: such keys get no weight, such queries no keys.
+struct ScoreTerms {
+  const float* bias;
+  int64_t pitch;
+  const int32_t* region;
+};
+
+SIMMIM_INLINE float highest_lane(Vec v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(v);
+#else
+  return max_lane(v);
+#endif
 }
 
-/// Probabilities of queries [begin, end) in t.scores. adjust(i, row) adds bias and mask to row i, and answers
-/// false when query i is padding: its row becomes zeros.
-template <class Adjust>
-SIMMIM_INLINE void probabilities(const HeadTiles& t, int64_t begin, int64_t end, const Adjust& adjust) {
+/// A row of n scores plus its terms becomes exp(score - highest), zeros up to a register; returns the sum.
+template <bool masked>
+SIMMIM_INLINE float exponentials(float* s, int64_t n, const float* bias, const int32_t* region, int32_t own) {
+  Vec top = splat(-kInfinity);
+  for_lanes(n, [&](int64_t j, int lanes) {
+    Vec v = load_lanes(s + j, lanes, -kInfinity);
+    if (bias) v += load_lanes(bias + j, lanes);
+    if constexpr (masked) {
+      const IVec keys = load(region + j);
+      v += select(keys < 0, splat(-kInfinity), select(keys == own, Vec{}, splat(-100.0f)));
+    }
+    store(s + j, v);
+    top = max(top, v);
+  });
+  constexpr float log2e = 1.44269504088896341f;
+  const Vec shift = splat(-log2e * highest_lane(top));
+  Vec total{};
+  for (int64_t j = 0; j < n; j += kLanes) {
+    const Vec e = exp2_nonpositive(fma(load(s + j), splat(log2e), shift));
+    total += e;
+    store(s + j, e);
+  }
+  return sum(total);
+}
+
+/// For queries [begin, end): t.scores = exp(score - highest of the row), inverse[i] = 1 / the row's sum, 0 for padding.
+static void exponentials_of(const HeadTiles& t, int64_t begin, int64_t end, const ScoreTerms& terms, float* inverse) {
   small_matmul<false>(end - begin, t.rows / kLanes, t.channels, t.q + begin * t.width, t.width, t.k_columns, t.rows, t.scores, t.rows);
   for (int64_t i = begin; i < end; i++) {
     float* row = t.scores + (i - begin) * t.rows;
-    if (adjust(i, row)) softmax_row(row, t.tokens);
-    else
-      for (int64_t j = 0; j < t.rows; j += kLanes) store(row + j, Vec{});
+    const float* bias = terms.bias ? terms.bias + i * terms.pitch : nullptr;
+    const int32_t own = terms.region ? terms.region[i] : 0;
+    const float total = terms.region ? exponentials<true>(row, t.tokens, bias, terms.region, own) : exponentials<false>(row, t.tokens, bias, nullptr, 0);
+    inverse[i - begin] = own < 0 ? 0.0f : 1.0f / total;
   }
 }
 
-/// t.out from q, k, v.
-template <class Adjust>
-SIMMIM_INLINE void attend(const HeadTiles& t, const Adjust& adjust) {
+/// rows [n, width] *= factor of each row
+SIMMIM_INLINE void scale_rows(float* rows, int64_t n, int64_t width, const float* factors) {
+  for (int64_t i = 0; i < n; i++, rows += width)
+    for (int64_t j = 0; j < width; j += kLanes) store(rows + j, load(rows + j) * factors[i]);
+}
+
+/// t.out from q, k, v. The sums of the rows divide the result instead of the probabilities: fewer numbers.
+static void attend(const HeadTiles& t, const ScoreTerms& terms) {
+  float inverse[HeadTiles::kBlock];
   transpose_tile(t, t.k, t.k_columns);
   for (int64_t begin = 0; begin < t.tokens; begin += t.block) {
     const int64_t end = begin + t.block < t.tokens ? begin + t.block : t.tokens;
-    probabilities(t, begin, end, adjust);
+    exponentials_of(t, begin, end, terms, inverse);
     small_matmul<false>(end - begin, t.width / kLanes, t.tokens, t.scores, t.rows, t.v, t.width, t.out + begin * t.width, t.width);
+    scale_rows(t.out + begin * t.width, end - begin, t.width, inverse);
   }
 }
 
@@ -144,15 +177,17 @@ static void softmax_gradient_row(const float* p, float* dp, int64_t rows) {
 }
 
 /// dq (for the scaled q), dk, dv from dout; observe(i, row) sees the gradient of the scores of query i.
-template <class Adjust, class Observe>
-SIMMIM_INLINE void attend_gradient(const HeadTiles& t, const Adjust& adjust, const Observe& observe) {
+template <class Observe>
+SIMMIM_INLINE void attend_gradient(const HeadTiles& t, const ScoreTerms& terms, const Observe& observe) {
+  float inverse[HeadTiles::kBlock];
   transpose_tile(t, t.k, t.k_columns);
   transpose_tile(t, t.v, t.v_columns);
   const int64_t width = t.width / kLanes;
   for (int64_t begin = 0; begin < t.tokens; begin += t.block) {
     const int64_t end = begin + t.block < t.tokens ? begin + t.block : t.tokens, n = end - begin;
     const float *q = t.q + begin * t.width, *dout = t.dout + begin * t.width;
-    probabilities(t, begin, end, adjust);
+    exponentials_of(t, begin, end, terms, inverse);
+    scale_rows(t.scores, n, t.rows, inverse);
     small_matmul<false>(n, t.rows / kLanes, t.channels, dout, t.width, t.v_columns, t.rows, t.dscores, t.rows);
     small_matmul<true>(t.tokens, width, n, t.scores, t.rows, dout, t.width, t.dv, t.width, begin > 0);
     for (int64_t i = 0; i < n; i++) {

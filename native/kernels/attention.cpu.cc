@@ -17,15 +17,10 @@ Place place_of(const Tensor& qkv, int32_t heads) {
   return {qkv.dim(1), channels, channels / heads, qkv.dim(2)};
 }
 
-/// Adds the bias of one head; without a bias there is nothing to add.
-struct AddBias {
-  const float* bias;  // [L, L]
-  int64_t length;
-  bool operator()(int64_t i, float* row) const {
-    if (bias) for_lanes(length, [&](int64_t j, int lanes) { store_lanes(row + j, load_lanes(row + j, lanes) + load_lanes(bias + i * length + j, lanes), lanes); });
-    return true;
-  }
-};
+/// The bias of one head, where there is one.
+ScoreTerms terms_of(const Tensor& bias, int64_t length, int64_t head) {
+  return {bias.present() ? bias.f32() + head * length * length : nullptr, length, nullptr};
+}
 
 template <class T>
 void gather_head(const HeadTiles& t, const Place& p, const T* at, float scale) {
@@ -43,7 +38,7 @@ void forward(const Attention& k) {
     float* rest;
     const HeadTiles t = HeadTiles::make(p.length, p.d, false, 0, &rest);
     gather_head(t, p, k.qkv.as<T>() + p.offset(b, h), k.scale);
-    attend(t, AddBias{k.bias.present() ? k.bias.f32() + h * p.length * p.length : nullptr, p.length});
+    attend(t, terms_of(k.bias, p.length, h));
     scatter_rows(t, t.out, [&](int64_t i) { return (b * p.length + i) * p.channels + h * p.d; }, 1.0f, k.y.as<T>());
   });
 }
@@ -54,7 +49,7 @@ void gradient_of(const AttentionGrad& k, const Place& p, int64_t b, int64_t h, f
   const HeadTiles t = HeadTiles::make(p.length, p.d, true, 0, &rest);
   gather_head(t, p, k.qkv.as<T>() + p.offset(b, h), k.scale);
   gather_rows(t, k.dy.as<T>(), [&](int64_t i) { return (b * p.length + i) * p.channels + h * p.d; }, 1.0f, t.dout);
-  attend_gradient(t, AddBias{k.bias.present() ? k.bias.f32() + h * p.length * p.length : nullptr, p.length}, [&](int64_t i, const float* row) {
+  attend_gradient(t, terms_of(k.bias, p.length, h), [&](int64_t i, const float* row) {
     if (dbias)
       for_lanes(p.length, [&](int64_t j, int lanes) {
         float* at = dbias + i * p.length + j;

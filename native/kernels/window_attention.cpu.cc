@@ -30,19 +30,25 @@ struct Cells {
   /// Region of padded, rolled position i along an axis, and the map position it came from.
   static SIMMIM_INLINE int32_t region_of(int64_t i, int64_t padded, int64_t window, int64_t shift) { return shift == 0 || i < padded - window ? 0 : i < padded - shift ? 1 : 2; }
 
-  void place(const WindowGeometry& g, int64_t window) {
+  /// `rows`: N in whole registers; region is -1 there and for padding.
+  void place(const WindowGeometry& g, int64_t window, int64_t rows) {
     const int64_t column = window % g.columns, row = window / g.columns % g.rows, image = window / (g.columns * g.rows);
     const int64_t padded_h = g.rows * g.wh, padded_w = g.columns * g.ww;
+    int64_t i = 0;
     masked = false;
-    for (int64_t y = 0, i = 0; y < g.wh; y++)
+    for (int64_t y = 0; y < g.wh; y++) {
+      const int64_t ry = row * g.wh + y, py = ry + g.sh < padded_h ? ry + g.sh : ry + g.sh - padded_h;  // no division: once a token and head
+      const int64_t line = (image * g.height + py) * g.width;
+      const int32_t zone = region_of(ry, padded_h, g.wh, g.sh) * 3;
       for (int64_t x = 0; x < g.ww; x++, i++) {
-        const int64_t ry = row * g.wh + y, rx = column * g.ww + x;
-        const int64_t py = (ry + g.sh) % padded_h, px = (rx + g.sw) % padded_w;
+        const int64_t rx = column * g.ww + x, px = rx + g.sw < padded_w ? rx + g.sw : rx + g.sw - padded_w;
         const bool real = py < g.height && px < g.width;
-        token[i] = real ? static_cast<int32_t>((image * g.height + py) * g.width + px) : -1;
-        region[i] = region_of(ry, padded_h, g.wh, g.sh) * 3 + region_of(rx, padded_w, g.ww, g.sw);
+        token[i] = real ? static_cast<int32_t>(line + px) : -1;
+        region[i] = real ? zone + region_of(rx, padded_w, g.ww, g.sw) : -1;
         masked = masked || !real || region[i] != region[0];
       }
+    }
+    for (; i < rows; i++) token[i] = region[i] = -1;
   }
 };
 
@@ -58,23 +64,6 @@ void expand_bias(const Windows<T>& w, int64_t head, int64_t rows, float* bias) {
       for (int64_t j = g.tokens(); j < rows; j++) *row++ = -kInfinity;
     }
 }
-
-/// Adds bias and mask to the scores of one query.
-struct Adjust {
-  const float* bias;
-  const Cells* cells;
-  int64_t tokens, rows;
-  bool operator()(int64_t i, float* row) const {
-    const float* b = bias + i * rows;
-    for (int64_t j = 0; j < rows; j += kLanes) store(row + j, load(row + j) + load(b + j));
-    if (!cells->masked) return true;
-    if (cells->token[i] < 0) return false;
-    for (int64_t j = 0; j < tokens; j++)
-      if (cells->token[j] < 0) row[j] = -kInfinity;
-      else if (cells->region[j] != cells->region[i]) row[j] -= 100.0f;
-    return true;
-  }
-};
 
 /// x / max(|x|, 1e-12) for every row, in place; keeps the factors for the gradient.
 void normalize_rows(const HeadTiles& t, float* tile, float* factors) {
@@ -94,11 +83,11 @@ void normalize_gradient(const HeadTiles& t, const float* n, const float* factors
   }
 }
 
-/// Scratch beside the tiles: bias [N, rows], its gradient [N, rows], cells, factors of q and k.
+/// Scratch beside the tiles: bias [N, rows], its gradient [N, rows], cells of this window and the next, factors of q and k.
 struct Extra {
   float *bias, *dbias, *q_factors, *k_factors;
-  Cells cells;
-  static int64_t floats(int64_t tokens, int64_t rows) { return 2 * tokens * rows + 4 * rows; }
+  Cells cells, next;
+  static int64_t floats(int64_t tokens, int64_t rows) { return 2 * tokens * rows + 6 * rows; }
   static Extra make(int64_t tokens, int64_t rows, float* p) {
     Extra e;
     e.bias = p;
@@ -107,9 +96,12 @@ struct Extra {
     e.k_factors = e.q_factors + rows;
     e.cells.token = reinterpret_cast<int32_t*>(e.k_factors + rows);
     e.cells.region = e.cells.token + rows;
-    e.cells.masked = false;
+    e.next.token = e.cells.region + rows;
+    e.next.region = e.next.token + rows;
+    e.cells.masked = e.next.masked = false;
     return e;
   }
+  ScoreTerms terms(int64_t rows) const { return {bias, rows, cells.masked ? cells.region : nullptr}; }
 };
 
 /// q, k, v of one window and head; q carries the scale of the scores.
@@ -126,23 +118,50 @@ void gather_window(const Windows<T>& w, const HeadTiles& t, const Extra& e, int6
   for (int64_t i = 0; i < t.tokens * t.width; i += kLanes) store(t.q + i, load(t.q + i) * w.scales[head]);
 }
 
-/// Windows of one image row at a time and head: the bias is expanded once for each.
+/// Asks for the lines of `width`-wide token rows (d values of `parts` tensors, `step` apart) to come into the second-level
+/// cache: window rows lie too far apart for the processor to foresee them.
+template <class T>
+void prefetch_rows(const Cells& cells, int64_t tokens, const T* base, int64_t width, int64_t d, int parts, int64_t step) {
+  for (int64_t i = 0; i < tokens; i++) {
+    if (cells.token[i] < 0) continue;
+    const T* row = base + cells.token[i] * width;
+    for (int part = 0; part < parts; part++)
+      for (int64_t c = 0; c < d; c += static_cast<int64_t>(64 / sizeof(T))) __builtin_prefetch(row + part * step + c, 0, 2);
+  }
+}
+
+/// f(window) for the windows [begin, end) of one head, their cells in e.cells, while the next one's rows are on their way.
+template <class T, class F>
+void for_windows(const Windows<T>& w, Extra& e, int64_t rows, int64_t head, int64_t begin, int64_t end, const F& f) {
+  if (begin < end) e.next.place(w.g, begin, rows);
+  for (int64_t window = begin; window < end; window++) {
+    const Cells current = e.next;
+    e.next = e.cells;
+    e.cells = current;
+    if (window + 1 < end) {
+      e.next.place(w.g, window + 1, rows);
+      prefetch_rows(e.next, w.g.tokens(), w.qkv + head * w.d, 3 * w.channels, w.d, 3, w.channels);
+    }
+    f(window);
+  }
+}
+
+/// Groups of windows and heads: the bias is expanded once for each.
 template <class T>
 void forward(const WindowAttention& k) {
   const Windows<T> w(k);
-  const int64_t n = w.g.tokens(), rows = lanes_up(n), strips = w.g.batch * w.g.rows;
-  parallel_for(strips * w.heads, [&](int64_t item) {
-    const int64_t head = item % w.heads, strip = item / w.heads;
+  const int64_t n = w.g.tokens(), rows = lanes_up(n), windows = w.g.windows(), groups = w.g.groups(k.heads);
+  parallel_for(groups * w.heads, [&](int64_t item) {
+    const int64_t head = item % w.heads, group = item / w.heads;
     float* rest;
     const HeadTiles t = HeadTiles::make(n, w.d, false, Extra::floats(n, rows), &rest);
     Extra e = Extra::make(n, rows, rest);
     expand_bias(w, head, rows, e.bias);
-    for (int64_t column = 0; column < w.g.columns; column++) {
-      e.cells.place(w.g, strip * w.g.columns + column);
+    for_windows(w, e, rows, head, group * windows / groups, (group + 1) * windows / groups, [&](int64_t) {
       gather_window(w, t, e, head);
-      attend(t, Adjust{e.bias, &e.cells, n, rows});
+      attend(t, e.terms(rows));
       scatter_rows(t, t.out, [&](int64_t i) { return e.cells.token[i] < 0 ? int64_t{-1} : e.cells.token[i] * w.channels + head * w.d; }, 1.0f, k.y.as<T>());
-    }
+    });
   });
 }
 
@@ -151,7 +170,7 @@ template <class T>
 void gradient_of(const WindowAttentionGrad& k, const Windows<T>& w, const HeadTiles& t, const Extra& e, int64_t head, float* dscale) {
   gather_window(w, t, e, head);
   gather_rows(t, k.dy.as<T>(), [&](int64_t i) { return e.cells.token[i] < 0 ? int64_t{-1} : e.cells.token[i] * w.channels + head * w.d; }, 1.0f, t.dout);
-  attend_gradient(t, Adjust{e.bias, &e.cells, t.tokens, t.rows}, [&](int64_t i, const float* row) {
+  attend_gradient(t, e.terms(t.rows), [&](int64_t i, const float* row) {
     float* at = e.dbias + i * t.rows;
     for (int64_t j = 0; j < t.rows; j += kLanes) store(at + j, load(at + j) + load(row + j));
   });
@@ -203,10 +222,10 @@ void backward(const WindowAttentionGrad& k) {
     expand_bias(w, head, rows, e.bias);
     for (int64_t i = 0; i < n * rows; i += kLanes) store(e.dbias + i, Vec{});
     float dscale = 0;
-    for (int64_t x = group * windows / groups; x < (group + 1) * windows / groups; x++) {
-      e.cells.place(w.g, x);
+    for_windows(w, e, rows, head, group * windows / groups, (group + 1) * windows / groups, [&](int64_t) {
+      prefetch_rows(e.next, n, k.dy.as<T>() + head * w.d, w.channels, w.d, 1, int64_t{0});
       gradient_of(k, w, t, e, head, &dscale);
-    }
+    });
     collect_bias(w, rows, e.dbias, partial + item * pitch);
     partial[item * pitch + pitch - 1] = dscale;
   });

@@ -5,7 +5,7 @@
 // Cyclic shift, padding, partition and reverse are index arithmetic while a window's rows are gathered into
 // first-level cache: no rolled or partitioned map exists in memory. Keys of another region of the shifted map get
 // -100, keys in the padding get no weight, queries in the padding are dropped.
-// Parallel over (image, window, head). Nothing is saved: the gradient recomputes the probabilities.
+// Parallel over (group of windows, head). Nothing is saved: the gradient recomputes the probabilities.
 // With N = wh ww: 4 B H W N C flops forward, 10 B H W N C for the gradient; qkv and y cross memory once per pass.
 #pragma once
 #include "attention.h"
@@ -20,6 +20,11 @@ struct WindowGeometry {
   SIMMIM_INLINE int64_t tokens() const { return wh * ww; }
   SIMMIM_INLINE int64_t windows() const { return batch * rows * columns; }
   SIMMIM_INLINE int64_t entries() const { return (2 * wh - 1) * (2 * ww - 1); }
+  /// Work is cut into groups of windows for each head, about 64 pieces in all.
+  SIMMIM_INLINE int64_t groups(int64_t heads) const {
+    const int64_t wish = heads < 64 ? 64 / heads : 1;
+    return windows() < wish ? windows() : wish;
+  }
 };
 
 SIMMIM_INLINE WindowGeometry window_geometry(const Tensor& qkv, const Ints& window, const Ints& shift) {
@@ -60,7 +65,6 @@ struct WindowAttention {
 /// Gradients of table and scales are summed per group of windows, then over groups, both in order.
 struct WindowAttentionGrad {
   static constexpr const char* name = "window_attention_grad";
-  static constexpr int64_t kGroups = 16;
   Tensor dy, qkv, table, scales, dqkv, dtable, dscales;
   int32_t heads;
   float scale;
@@ -71,10 +75,7 @@ struct WindowAttentionGrad {
                   out("dqkv", &WindowAttentionGrad::dqkv, kFloat), out("dtable", &WindowAttentionGrad::dtable, kF32), optional_out("dscales", &WindowAttentionGrad::dscales, kF32),
                   par("heads", &WindowAttentionGrad::heads), par("scale", &WindowAttentionGrad::scale), par("window", &WindowAttentionGrad::window), par("shift", &WindowAttentionGrad::shift));
   }
-  SIMMIM_INLINE int64_t groups() const {
-    const int64_t windows = window_geometry(qkv, window, shift).windows();
-    return windows < kGroups ? windows : kGroups;
-  }
+  SIMMIM_INLINE int64_t groups() const { return window_geometry(qkv, window, shift).groups(heads); }
   size_t workspace_bytes() const { return static_cast<size_t>(groups() * heads * (table.dim(0) + 1)) * 4; }
   void check() const {
     check_windows(qkv, table, scales, heads, window, shift);
