@@ -84,6 +84,7 @@ function explain(error: unknown, cli: Command, args: readonly string[]): string 
 }
 
 if (require.main === module) {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1)); // as in `simmim info | head`
   void main(process.argv.slice(2)).then((code) => {
     process.exitCode = code;
   });
