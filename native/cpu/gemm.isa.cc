@@ -69,6 +69,7 @@ struct Block {
   int64_t ld_sums;
   bool add;          // to what `sums` holds already
   bool finish;       // finish into g.c after the last block of K
+  float* row_sums;   // of these rows over this depth, or null
 };
 
 /// Depth of a block of K: equal parts, even for pairs; a function of the range's length alone.
@@ -147,6 +148,7 @@ void run_block(const Block& block) {
       for (int64_t ic = 0; ic < m; ic += kBlockM) {
         const Range rows{ic, smaller(m, ic + kBlockM)};
         pack_a<S>(g, {block.rows.begin + rows.begin, block.rows.begin + rows.end}, part, panel_a, packed_a);
+        if (block.row_sums && jc == 0) sum_panels<S>(packed_a, ceil_div(part.size(), source_unit(S)), kTileRows, kPitchA, panel_a, rows.size(), block.row_sums + ic, part.begin > block.depth.begin);
         Tiles{block, kernels_for(S), ceil_div(part.size(), source_unit(S)), panel_a, panel_b, packed_a, packed_b, rows, columns, add, pc >= k && block.finish}.run();
       }
     } while (pc < k);
@@ -207,21 +209,27 @@ void run_whole(const Gemm& g, const Grid& grid) {
       ld = columns.size();
       sums = gemm_buffer(GemmBuffer::partial, static_cast<size_t>(rows.size() * ld));
     }
-    run_block(Block{g, rows, columns, {0, g.k}, sums, ld, g.accumulate, finish});
+    run_block(Block{g, rows, columns, {0, g.k}, sums, ld, g.accumulate, finish, g.row_sums && j == 0 ? g.row_sums + i : nullptr});
   });
 }
 
 void run_sliced(const Gemm& g, const Grid& grid) {
-  float* const slices = gemm_buffer(GemmBuffer::slices, static_cast<size_t>(grid.slices * g.m * g.n));
+  float* const slices = gemm_buffer(GemmBuffer::slices, static_cast<size_t>(grid.slices * g.m * (g.n + 1)));
+  float* const row_sums = slices + grid.slices * g.m * g.n;
   parallel_for(grid.slices * grid.rows * grid.columns, [&](int64_t item) {
     const int64_t slice = item / (grid.rows * grid.columns), rest = item % (grid.rows * grid.columns);
     const int64_t i = rest / grid.columns * grid.height, j = rest % grid.columns * grid.width, p = smaller(g.k, slice * grid.thickness);
     const Range rows{i, smaller(g.m, i + grid.height)}, columns{j, smaller(g.n, j + grid.width)}, depth{p, smaller(g.k, p + grid.thickness)};
-    run_block(Block{g, rows, columns, depth, slices + (slice * g.m + i) * g.n + j, g.n, false, false});
+    run_block(Block{g, rows, columns, depth, slices + (slice * g.m + i) * g.n + j, g.n, false, false, g.row_sums && j == 0 ? row_sums + slice * g.m + i : nullptr});
   });
   const bool finish = has_finish(g);
   parallel_ranges(g.m, 16, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
+      if (g.row_sums) {
+        float total = row_sums[i];
+        for (int64_t s = 1; s < grid.slices; s++) total += row_sums[s * g.m + i];
+        g.row_sums[i] = total;
+      }
       float* sum = slices + i * g.n;
       for (int64_t s = 1; s < grid.slices; s++) {
         const float* part = slices + (s * g.m + i) * g.n;

@@ -163,4 +163,23 @@ static void pack_columns(const char* source, int64_t ld, int64_t k, int64_t widt
     for (int64_t i = 0; i < pitch; i++) d[p * pitch + i] = i < width ? load_unit<S>(source + i * ld * size + p * step, p < whole) : 0;
 }
 
+/// sums[row] (+)= the row's units over k, from panels of `rows` rows; four chains, because an addition takes four cycles.
+template <Source S>
+static void sum_panels(const float* packed, int64_t units, int64_t rows, int64_t pitch, int64_t stride, int64_t m, float* sums, bool add) {
+  for (int64_t i0 = 0; i0 < m; i0 += rows, packed += stride)
+    for (int64_t i = 0; i < rows && i0 + i < m; i += kLanes) {
+      Vec chain[4] = {};
+      for (int64_t p = 0; p < units; p++) {
+        const Vec v = load(packed + p * pitch + i);
+        if constexpr (S == Source::bf16_pairs) chain[p & 3] += from_bits(bits(v) << 16) + from_bits(bits(v) & static_cast<int32_t>(0xffff0000));
+        else chain[p & 3] += v;
+      }
+      Vec sum = (chain[0] + chain[1]) + (chain[2] + chain[3]);
+      const int64_t rest = (rows < m - i0 ? rows : m - i0) - i;
+      const int n = static_cast<int>(rest < kLanes ? rest : kLanes);
+      if (add) sum += load_n(sums + i0 + i, n);
+      store_n(sums + i0 + i, sum, n);
+    }
+}
+
 }  // namespace simmim::SIMMIM_ISA

@@ -29,6 +29,7 @@ struct Gemm {
   bool gelu = false;
   Side gelu_of;                       // read: pre-activations whose GELU derivative multiplies v
   Side residual;                      // read
+  float* row_sums = nullptr;          // [M], written: sums of op(A) over K, while it is packed (bias gradients)
 };
 
 constexpr int kMaxTileRows = 14;

@@ -75,13 +75,14 @@ static void activation_and_bias_grad(const LinearGrad& k, float* partials) {
 
 void run(const LinearGrad& k) {
   const int64_t rows = k.rows(), outputs = k.outputs();
+  const bool wants_weight = k.dweight.present() || k.dweight_sum.present();
   float* const partials = k.wants_bias() ? reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.dz_bytes()) : nullptr;
-  if (k.pre.present() || k.wants_bias()) {
+  // The product for dweight reads all of dz anyway and sums it on the way, unless a pass over dz is due before.
+  const bool sums_in_product = partials && wants_weight && !k.pre.present() && rows > 0 && k.x.dim(-1) > 0;
+  if (k.pre.present() || (partials && !sums_in_product)) {
     if (k.dy.dtype == DType::f32) activation_and_bias_grad<float>(k, partials);
     else activation_and_bias_grad<uint16_t>(k, partials);
   }
-  if (k.dbias.present()) combine_column_sums(partials, k.chunks(), outputs, k.dbias.f32(), false);
-  if (k.dbias_sum.present()) combine_column_sums(partials, k.chunks(), outputs, k.dbias_sum.f32(), true);
 
   Gemm g;
   g.operands = k.dy.dtype;
@@ -98,6 +99,7 @@ void run(const LinearGrad& k) {
   g.transpose_a = true;
   g.b = k.x.data;
   g.result = DType::f32, g.gelu_of = {};
+  g.row_sums = sums_in_product ? partials : nullptr;
   for (const Tensor* out : {&k.dweight, &k.dweight_sum}) {
     if (!out->present()) continue;
     g.n = k.x.dim(-1), g.ldb = g.n, g.ldc = g.n;
@@ -105,6 +107,9 @@ void run(const LinearGrad& k) {
     g.accumulate = out == &k.dweight_sum;
     gemm(g);
   }
+  const int64_t parts = sums_in_product ? 1 : k.chunks();
+  if (k.dbias.present()) combine_column_sums(partials, parts, outputs, k.dbias.f32(), false);
+  if (k.dbias_sum.present()) combine_column_sums(partials, parts, outputs, k.dbias_sum.f32(), true);
 }
 
 }  // namespace simmim::SIMMIM_ISA

@@ -252,15 +252,16 @@ describe.each(['f32', 'bf16'] as const)('linear in %s', (dtype) => {
           inexact(dw, product(O, I, rows, (i, p) => absDy(p * O + i), (p, j) => absX(p * I + j))),
           inexact(db, product(1, O, rows, () => 1, (p, j) => absDy(p * O + j))),
         ];
-        const first = uniform(O * I);
+        const [first, firstBias] = [uniform(O * I), uniform(O)];
         const runs = everywhere(() => {
-          const [outX, outW, outB, sumW] = [output([rows, I], dtype), output([O, I]), output([O]), input([O, I], first)];
+          const [outX, outW, outB, sumW, sumB, aloneB] = [output([rows, I], dtype), output([O, I]), output([O]), input([O, I], first), input([O], firstBias), output([O])];
           kernels.linearGrad({
             dy: input([rows, O], dy, dtype), x: input([rows, I], x, dtype), weight: input([O, I], w, dtype), pre: pre && input([rows, O], pre, dtype),
-            xPre: xPre && input([rows, I], xPre, dtype), dx: outX, dweight: outW, dweightSum: sumW, dbias: outB, dbiasSum: null,
+            xPre: xPre && input([rows, I], xPre, dtype), dx: outX, dweight: outW, dweightSum: sumW, dbias: outB, dbiasSum: sumB,
           });
-          const result = [read(outX), read(outW), read(outB), read(sumW)];
-          freeAll(outX, outW, outB);
+          kernels.linearGrad({ dy: input([rows, O], dy, dtype), pre: pre && input([rows, O], pre, dtype), dbias: aloneB });
+          const result = [read(outX), read(outW), read(outB), read(sumW), read(sumB), read(aloneB)];
+          freeAll(outX, outW, outB, aloneB);
           return result;
         });
         const at = `${rows}x${I}x${O}`;
@@ -270,6 +271,9 @@ describe.each(['f32', 'bf16'] as const)('linear in %s', (dtype) => {
           expectClose(results[2] as Float32Array, dbBound, rows, `${level} dbias ${at}`);
           const sum = { values: dw.values.map((v, i) => v + (first[i] as number)), scale: dwBound.scale.map((s, i) => s + Math.abs(first[i] as number)) };
           expectClose(results[3] as Float32Array, sum, rows, `${level} dweight_sum ${at}`);
+          const biasSum = { values: db.values.map((v, i) => v + (firstBias[i] as number)), scale: dbBound.scale.map((s, i) => s + Math.abs(firstBias[i] as number)) };
+          expectClose(results[4] as Float32Array, biasSum, rows, `${level} dbias_sum ${at}`);
+          expectClose(results[5] as Float32Array, dbBound, rows, `${level} dbias alone ${at}`);
         }
       }
   }, 120_000);
