@@ -157,6 +157,20 @@ describe('against the cpu backend', () => {
     const b = d.tensor({ shape: [...(d.chance(0.5) ? batch : batch.map(() => 1)), ...(tb ? [n, k] : [k, n])], dtype });
     return [`${a.label} ${b.label} ${ta} ${tb}`, () => tf.matMul(a.make(), b.make(), ta, tb)];
   });
+  // contractions over at most 4^3 values below 16
+  family('einsum', 2e-5, (d) => {
+    const pool = [...'abcdefg'].slice(0, 2 + d.integer(5));
+    const sizes = new Map(pool.map((l) => [l, 1 + d.integer(4)]));
+    const term = (): string => d.shuffled(pool.length).slice(0, 1 + d.integer(4)).map((i) => pool[i] as string).join('');
+    const [a, b] = [term(), term()];
+    const shared = [...a].filter((l) => b.includes(l));
+    const free = [...new Set([...a, ...b])].filter((l) => !shared.includes(l) || d.chance(0.4));
+    const out = d.shuffled(free.length).map((i) => free[i] as string).join('');
+    const [x, y] = [a, b].map((t) => d.tensor({ shape: [...t].map((l) => sizes.get(l) as number), dtype: 'float32' })) as [ReturnType<Draw['tensor']>, ReturnType<Draw['tensor']>];
+    const one = [...a].filter(() => d.chance(0.5)).reverse().join('');
+    if (d.chance(0.25)) return [`${a}->${one}`, () => tf.einsum(`${a}->${one}`, x.make())];
+    return [`${a},${b}->${out}`, () => tf.einsum(`${a},${b}->${out}`, x.make(), y.make())];
+  });
   // up to 3 * 3 * 6 products; gradients sum over up to 2 * 8 * 8 positions
   family('convolution and pooling', 1e-4, (d) => {
     const x = d.tensor({ shape: [1 + d.integer(2), 3 + d.integer(6), 3 + d.integer(6), 1 + d.integer(6)], dtype: 'float32' });

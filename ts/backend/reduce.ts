@@ -26,7 +26,7 @@ function product(shape: readonly number[], begin: number, end: number): number {
 }
 
 /** Reduces neighbouring groups of axes one after the other; the shape keeps 1 where an axis was reduced. */
-function reduceAxes(backend: NativeBackend, op: number, x: tf.TensorInfo, axes: number[], dtype: tf.DataType): tf.TensorInfo {
+export function reduceAxes(backend: NativeBackend, op: number, x: tf.TensorInfo, axes: number[], dtype: tf.DataType): tf.TensorInfo {
   let current = alias(backend, x, x.shape);
   for (const [first, last] of groupsOf(axes)) {
     const shape = current.shape;

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { NativeBackend } from './backend';
+import { EINSUM } from './einsum';
 import { registerGradients } from './gradients';
 import { delegatedKernels } from './host';
 import { ALIAS } from './alias';
@@ -24,7 +25,7 @@ export const CPU_BACKEND = 'simmim-cpu';
 const PRIORITY = 4;
 
 /** Every family that runs natively; what is not here is delegated (host.ts). */
-const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE, MOVEMENT, INDEX, ROWS, MATMUL, CONV, POOL];
+const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE, MOVEMENT, INDEX, ROWS, MATMUL, CONV, POOL, EINSUM];
 
 function toConfig(backendName: string, kernelName: string, kernel: NativeKernel): tf.KernelConfig {
   return {
