@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, readSync, readdirSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { SourceState } from '../data/types';
 import { SimmimError } from '../errors';
 import { encodeSafetensorsHeader, readSafetensors, toFloat32 } from '../formats/safetensors';
@@ -13,7 +13,9 @@ const MODEL = 'model.safetensors';
 const OPTIMIZER = 'optimizer.safetensors';
 const STATE = 'state.json';
 const NAME = /^step-(\d{8,})$/;
+/** Prefixes of folders on their way in and out: never taken for a checkpoint. */
 const TEMPORARY = '.writing-';
+const DOOMED = '.deleting-';
 
 /** Where a run stands: all that is not a tensor and has an influence on what follows. */
 export interface RunPosition {
@@ -73,7 +75,7 @@ export function saveCheckpoint(parent: string, buffers: FlatBuffers, position: R
     const state: CheckpointState = { format: FORMAT, position, recipe, parameters, versions, files };
     writeFile(join(temporary, STATE), [Buffer.from(JSON.stringify(state, null, 1))]);
     syncFolder(temporary);
-    rmSync(target, { recursive: true, force: true }); // the same step again: same bits, or what was unreadable
+    if (existsSync(target)) remove(parent, target); // the same step again: same bits, or what was unreadable
     renameSync(temporary, target);
     syncFolder(parent);
   } catch (error) {
@@ -203,10 +205,18 @@ export function restoreBuffers(checkpoint: Checkpoint, buffers: FlatBuffers): vo
   load(OPTIMIZER, 'v', 'exp_avg_sq/');
 }
 
+/** Deletes a checkpoint so that at no moment a part of it is left under its name. */
+function remove(parent: string, folder: string): void {
+  const doomed = join(parent, `${DOOMED}${basename(folder)}-${process.pid}`);
+  rmSync(doomed, { recursive: true, force: true });
+  renameSync(folder, doomed);
+  rmSync(doomed, { recursive: true, force: true });
+}
+
 /** Deletes all but the newest `keep` checkpoints, and what writers that died left behind. */
 export function pruneCheckpoints(parent: string, keep: number): void {
-  for (const folder of listCheckpoints(parent).slice(keep)) rmSync(folder, { recursive: true, force: true });
+  for (const folder of listCheckpoints(parent).slice(keep)) remove(parent, folder);
   for (const name of existsSync(parent) ? readdirSync(parent) : []) {
-    if (name.startsWith(TEMPORARY)) rmSync(join(parent, name), { recursive: true, force: true });
+    if (name.startsWith(TEMPORARY) || name.startsWith(DOOMED)) rmSync(join(parent, name), { recursive: true, force: true });
   }
 }
