@@ -9,7 +9,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
 const tf = require('@tensorflow/tfjs-core');
 require('@tensorflow/tfjs-backend-cpu');
-const { encoderFromConfig, inferConfig, loadPretrained, readWeights, writeWeights } = require('../dist/models');
+const { encoderFromConfig, inferConfig, loadPretrained, modelConfig, readWeights, writeWeights } = require('../dist/models');
 const { Classifier, SimMIM } = require('../dist/simmim');
 const { namedParameters } = require('../dist/nn/module');
 const { encodeSafetensors, fromFloat32, readSafetensors } = require('../dist/formats/safetensors');
@@ -36,6 +36,30 @@ function* models() {
   }
 }
 
+/** Shapes that the fixtures lack: rectangles, other channels, no biases, LayerScale and mean pooling in a plain ViT. */
+function* variants() {
+  const swin = { imageSize: [64, 96], inChannels: 4, embedDim: 8, depths: [2, 2], heads: [1, 2], windowSize: 4, mlpRatio: 2 };
+  const vit = { imageSize: [32, 48], patchSize: 8, inChannels: 2, embedDim: 16, depth: 2, heads: 2, relativeBias: 'none', absolutePosition: true, keyBias: true, mlpRatio: 3 };
+  const list = {
+    swin_rectangle: ['swin', swin, 5], swin_thin: ['swin', { ...swin, imageSize: [32, 64] }, 5], swinv2_thin: ['swinv2', { ...swin, imageSize: [64, 32] }, 5], swin_no_bias: ['swin', { ...swin, imageSize: 32, qkvBias: false }, 0],
+    swinv2_rectangle: ['swinv2', { ...swin, pretrainedWindowSizes: [6, 6] }, 5], swinv2_no_bias: ['swinv2', { ...swin, imageSize: 32, qkvBias: false }, 0],
+    vit_channels: ['vit', { ...vit, imageSize: 32, layerScale: null, layerNormEps: 1e-12 }, 0], vit_class_token: ['vit', { ...vit, layerScale: null }, 5],
+    vit_mean_pooling: ['vit', { ...vit, finalNorm: false }, 5], beit: ['vit', { ...vit, imageSize: 48, keyBias: false, absolutePosition: false, relativeBias: 'per_block', finalNorm: false }, 5],
+  };
+  for (const [name, [family, options, classes]] of Object.entries(list)) {
+    const config = modelConfig(family, { ...options, seed: 3 }, classes);
+    const model = classes > 0 ? new Classifier(encoderFromConfig(config), { classes, seed: 4 }) : new SimMIM(encoderFromConfig(config), { seed: 4 });
+    const state = new Map();
+    // Fresh weights are small and many biases zero: shifted, so that every tensor shows in the output.
+    let shift = 0;
+    for (const [key, parameter] of namedParameters(model)) {
+      const values = Float32Array.from(parameter.value.dataSync(), (v, i) => v + 0.2 * Math.sin(++shift + i));
+      state.set(key, fromFloat32(values, [...parameter.shape]));
+    }
+    yield { name, state, config };
+  }
+}
+
 /** Outputs of our model on random pictures: reconstruction or logits, and the encoder's map without mask. */
 function outputs(state, config) {
   const encoder = encoderFromConfig(config);
@@ -58,7 +82,7 @@ function outputs(state, config) {
 
 await tf.setBackend('cpu');
 const cases = [];
-for (const { name, state, config } of models()) {
+for (const { name, state, config } of [...models(), ...variants()]) {
   const io = Buffer.concat(encodeSafetensors(outputs(state, config)));
   for (const layout of ['huggingface', 'timm']) {
     const folder = join(out, `${name}.${layout}`);

@@ -4,7 +4,7 @@ import type { Encoder, Pair } from './encoder';
 import { familyOf, isBeit, type Family } from './name_maps';
 import { withOptions } from './options';
 import type { StateDict } from './pretrained';
-import { SwinTransformer, swinPresets, type SwinConfig } from './swin';
+import { stageGeometry, SwinTransformer, swinPresets, type SwinConfig } from './swin';
 import { SwinTransformerV2, swinV2Presets, type SwinV2Config } from './swin_v2';
 import { VisionTransformer, vitPresets, type VitConfig } from './vit';
 
@@ -208,6 +208,7 @@ export function toHuggingFaceConfig(config: ModelConfig, state: StateDict): Json
   const { embedDim, depths, heads, mlpRatio, windowSize, absolutePosition, patchNorm, patchSize, dropPath } = config.encoder;
   if (!patchNorm) refuse(`Hugging Face's ${family} always normalises after the patch embedding, these weights do not`);
   if (encoder.layerNormEps !== 1e-5) refuse(`Hugging Face's ${family} uses 1e-5 in the norms of patch embedding and merging, these weights ${encoder.layerNormEps}`);
+  checkRectangles(config, 'Hugging Face');
   if (config.family === 'swin') checkTables(config.encoder, state);
   return {
     ...common, depths, drop_path_rate: dropPath, embed_dim: embedDim, encoder_stride: patchSize * 2 ** (depths.length - 1), mlp_ratio: mlpRatio, num_heads: heads, use_absolute_embeddings: absolutePosition, window_size: windowSize,
@@ -259,6 +260,19 @@ export function needsTimmHead(config: ModelConfig): boolean {
   return config.family !== 'vit' && config.classes === 0;
 }
 
+/**
+ * Where a stage's map is no square and its shorter side fits into one window, the official code takes a square window
+ * and shifts neither side; timm treats each side alone, and Hugging Face's SwinV2 goes by the height.
+ */
+function checkRectangles(config: ModelConfig, other: 'timm' | 'Hugging Face'): void {
+  if (config.family === 'vit') return;
+  const { encoder } = config;
+  stageGeometry(OP, encoder).forEach(({ resolution: [height, width] }, i) => {
+    const differs = other === 'timm' ? height !== width : config.family === 'swinv2' && width < height;
+    if (differs && Math.min(height, width) <= encoder.windowSize) refuse(`stage ${i} has a ${height}x${width} map, no square and not larger than the window ${encoder.windowSize} on one side: ${other} cuts such maps otherwise than the official code`);
+  });
+}
+
 /** The `config.json` that `timm.create_model('local-dir:FOLDER')` builds the model from, and what it cannot say. */
 export function toTimmConfig(config: ModelConfig, state: StateDict): { json: Json; notes: string[] } {
   const { encoder } = config;
@@ -278,12 +292,14 @@ export function toTimmConfig(config: ModelConfig, state: StateDict): { json: Jso
   } else {
     architecture = config.family === 'swin' ? 'swin_base_patch4_window7_224' : 'swinv2_base_window8_256';
     if (!config.encoder.patchNorm) refuse(`timm's ${config.family} always normalises after the patch embedding, these weights do not`);
+    checkRectangles(config, 'timm');
     if (config.family === 'swin' && config.encoder.qkScale !== null) refuse("timm's swin has no qkScale");
     Object.assign(args, { depths: config.encoder.depths, window_size: config.encoder.windowSize });
     if (config.family === 'swinv2') args.pretrained_window_sizes = config.encoder.depths.map((_, i) => config.encoder.pretrainedWindowSizes[i] ?? 0);
   }
   const notes = needsTimmHead(config) ? ["timm's loader needs a head to know its own layout: one of a single class, all zeros, is written"] : [];
   if (encoder.layerNormEps !== eps) notes.push(`layerNormEps is ${encoder.layerNormEps}, which timm's config cannot say: timm uses ${eps}`);
+  if (config.family === 'vit' && config.encoder.relativeBias !== 'none' && height !== width) notes.push("timm's loader resizes tables of rectangles even where they fit, and fails: use load_state_dict");
   const last = config.family === 'vit' ? encoder.embedDim : encoder.embedDim * 2 ** (config.encoder.depths.length - 1);
   const pretrained = { input_size: [encoder.inChannels, height, width], fixed_input_size: true, interpolation: 'bicubic', mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], num_classes: classes, classifier: config.family === 'vit' ? 'head' : 'head.fc' };
   return { json: { architecture, num_classes: classes, num_features: last, model_args: args, pretrained_cfg: pretrained }, notes };

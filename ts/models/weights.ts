@@ -184,6 +184,8 @@ export function writeWeights(folder: string, layout: Layout, state: ReadonlyMap<
     tensors = converted.tensors;
     report.dropped = converted.dropped;
     if (layout === 'huggingface' && config.family === 'swinv2') report.notes.push('transformers (5.18) adds the mask of shifted windows twice in SwinV2: its outputs differ where a logit scale is near its limit of 100');
+    const [height, width] = [config.encoder.imageSize].flat();
+    if (layout === 'huggingface' && width !== undefined && height !== width && state.has('decoder.0.weight')) report.notes.push("transformers' masked image modelling runs on square pictures only; the encoder is not affected");
     if (layout === 'huggingface') json.push(['config.json', toHuggingFaceConfig(config, state)], ['preprocessor_config.json', preprocessor(config)]);
     else {
       const timm = toTimmConfig(config, state);
