@@ -2,7 +2,7 @@
 // build/Release, where node-gyp-build and prebuildify look.
 //   node scripts/build-native.mjs [--build-dir DIR] [--out DIR] [-DOPTION=VALUE ...]
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readdirSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -58,6 +58,12 @@ function cmakeJs() {
   }
 }
 
+/** A running process keeps the old file: overwriting a loaded library in place would crash it. */
+function replaceFile(from, to) {
+  copyFileSync(from, `${to}.new`);
+  renameSync(`${to}.new`, to);
+}
+
 ensureCmake();
 if (!process.env.CXX && !has('c++') && !has('g++') && !has('clang++')) stop('a C++20 compiler is needed to build the addon and none was found (Debian: apt-get install g++ make)');
 const binaries = join(buildDir, 'Release');
@@ -69,4 +75,4 @@ if (cmakeJs()) {
   run('cmake', ['--build', buildDir, '--config', 'Release', '--parallel', jobs]);
 }
 mkdirSync(outDir, { recursive: true });
-for (const file of readdirSync(binaries)) if (/\.(node|so|dylib|dll)$/.test(file)) copyFileSync(join(binaries, file), join(outDir, file));
+for (const file of readdirSync(binaries)) if (/\.(node|so|dylib|dll)$/.test(file)) replaceFile(join(binaries, file), join(outDir, file));
