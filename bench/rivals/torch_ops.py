@@ -32,6 +32,13 @@ def linear(case, precision, backward):
     return forward_backward(lambda: F.gelu(F.linear(x, w, b)) if gelu else F.linear(x, w, b), [x, w, b], backward)
 
 
+def mlp(case, precision, backward):
+    rows, C, H = case["rows"], case["channels"], case["hidden"]
+    x, w1, b1 = tensor([rows, C], precision, True), tensor([H, C], precision, True), tensor([H], precision, True)
+    w2, b2, residual = tensor([C, H], precision, True), tensor([C], precision, True), tensor([rows, C], precision, True)
+    return forward_backward(lambda: residual + F.linear(F.gelu(F.linear(x, w1, b1)), w2, b2), [x, w1, b1, w2, b2, residual], backward)
+
+
 def layer_norm(case, precision, backward):
     x, g, b = tensor([case["rows"], case["channels"]], precision, True), tensor([case["channels"]], precision, True), tensor([case["channels"]], precision, True)
     return forward_backward(lambda: F.layer_norm(x, [case["channels"]], g, b, 1e-5), [x, g, b], backward)
@@ -137,7 +144,7 @@ def matmul(case, precision, backward):
     return lambda: (a @ b) is None
 
 
-OPS = dict(linear=linear, layer_norm=layer_norm, gelu=gelu, window_attention=window_attention, attention=attention, masked_loss=masked_loss, patch_embed=patch_embed, adamw=adamw, grad_norm=grad_norm, matmul=matmul)
+OPS = dict(linear=linear, mlp=mlp, layer_norm=layer_norm, gelu=gelu, window_attention=window_attention, attention=attention, masked_loss=masked_loss, patch_embed=patch_embed, adamw=adamw, grad_norm=grad_norm, matmul=matmul)
 
 
 def make(name, case, precision, backward):

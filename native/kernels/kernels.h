@@ -2,6 +2,7 @@
 #pragma once
 #include "fill.h"
 #include "linear.h"
+#include "mlp.h"
 #include "matmul.h"
 #include "patch_embed.h"
 #include "unary.h"

@@ -1,8 +1,7 @@
 #include "linear.h"
 
-#include "../cpu/column_sums.h"
-#include "../cpu/gelu.h"
 #include "../cpu/gemm.h"
+#include "../cpu/linear_gradients.h"
 
 namespace simmim::SIMMIM_ISA {
 
@@ -23,54 +22,11 @@ void run(const Linear& k) {
 }
 
 template <class T>
-static SIMMIM_INLINE Vec load_some(const T* p, int n) {
-  if (n == kLanes) return load(p);
-  Vec v{};
-  for (int i = 0; i < n; i++) {
-    if constexpr (sizeof(T) == 2) v[i] = bf16_to_float(p[i]);
-    else v[i] = p[i];
-  }
-  return v;
-}
-template <class T>
-static SIMMIM_INLINE void store_some(T* p, Vec v, int n) {
-  if (n == kLanes) return store(p, v);
-  for (int i = 0; i < n; i++) {
-    if constexpr (sizeof(T) == 2) p[i] = float_to_bf16(v[i]);
-    else p[i] = v[i];
-  }
-}
-
-/// One pass over dy: dz = dy * GELU'(pre) when there is `pre`, and the sums of each chunk of rows.
-template <class T, class P>
-static void activation_and_bias_grad(const LinearGrad& k, const T* dy, const P* pre, T* dz, float* partials) {
-  const int64_t n = k.outputs();
-  parallel_ranges(k.rows(), LinearGrad::kChunk, [&](int64_t begin, int64_t end) {
-    for (int64_t j = 0; j < n; j += 4 * kLanes) {  // four registers of columns at a time keep the sums in registers
-      Vec sum[4] = {};
-      const int64_t width = n - j < 4 * kLanes ? n - j : 4 * kLanes;
-      for (int64_t i = begin; i < end; i++)
-        for (int v = 0; v * kLanes < width; v++) {
-          const int64_t at = i * n + j + v * kLanes;
-          const int lanes = static_cast<int>(width - v * kLanes < kLanes ? width - v * kLanes : kLanes);
-          Vec g = load_some(dy + at, lanes);
-          if (pre) {
-            g *= gelu_derivative(load_some(pre + at, lanes));
-            store_some(dz + at, g, lanes);
-          }
-          sum[v] += g;
-        }
-      if (partials)
-        for (int v = 0; v * kLanes < width; v++)
-          store_n(partials + begin / LinearGrad::kChunk * n + j + v * kLanes, sum[v], static_cast<int>(width - v * kLanes < kLanes ? width - v * kLanes : kLanes));
-    }
-  });
-}
-template <class T>
 static void activation_and_bias_grad(const LinearGrad& k, float* partials) {
   T* dz = static_cast<T*>(k.workspace);
-  if (k.pre.dtype == DType::f32) activation_and_bias_grad(k, k.dy.as<T>(), k.pre.f32(), dz, partials);
-  else activation_and_bias_grad(k, k.dy.as<T>(), k.pre.bf16(), dz, partials);
+  const int64_t rows = k.rows(), n = k.outputs(), chunk = LinearGrad::kChunk;
+  if (k.pre.dtype == DType::f32) activation_and_bias_grad(rows, n, chunk, k.dy.as<T>(), k.pre.f32(), dz, partials);
+  else activation_and_bias_grad(rows, n, chunk, k.dy.as<T>(), k.pre.bf16(), dz, partials);
 }
 
 void run(const LinearGrad& k) {

@@ -119,8 +119,8 @@ export class SwinBlock {
   apply(x: tf.Tensor, ctx: Context): tf.Tensor {
     const mixed = this.attn.mix(this.norm1.apply(x));
     const y = this.drop[0].addLinear(x, (e) => this.attn.proj.apply(mixed, e), ctx);
-    const hidden = this.mlp.hidden(this.norm2.apply(y));
-    return this.drop[1].addLinear(y, (e) => this.mlp.fc2.apply(hidden, e), ctx);
+    const normed = this.norm2.apply(y);
+    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, e.residual), ctx);
   }
 }
 

@@ -89,7 +89,7 @@ class SwinV2Block {
   /** [B, H, W, C] -> [B, H, W, C]. */
   apply(x: tf.Tensor, ctx: Context): tf.Tensor {
     const y = this.drop[0].add(x, this.norm1.apply(this.attn.apply(x)), ctx);
-    const branch = this.norm2.apply(this.mlp.fc2.apply(this.mlp.hidden(y)));
+    const branch = this.norm2.apply(this.mlp.apply(y));
     const z = this.drop[1].add(y, branch, ctx);
     return this.norm3 ? this.norm3.apply(z) : z;
   }

@@ -107,8 +107,8 @@ class VitBlock {
   apply(x: tf.Tensor, sharedBias: tf.Tensor | null, ctx: Context): tf.Tensor {
     const mixed = this.attn.mix(this.norm1.apply(x), sharedBias);
     const y = this.drop[0].addLinear(x, (e) => scaledLinear(this.attn.proj, this.gamma_1, mixed, e), ctx);
-    const hidden = this.mlp.hidden(this.norm2.apply(y));
-    return this.drop[1].addLinear(y, (e) => scaledLinear(this.mlp.fc2, this.gamma_2, hidden, e), ctx);
+    const normed = this.norm2.apply(y);
+    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, e.residual, this.gamma_2?.value), ctx);
   }
 }
 

@@ -6,6 +6,8 @@ export const KERNEL_NAMES = [
   'fill',
   'linear',
   'linear_grad',
+  'mlp',
+  'mlp_grad',
   'patch_embed',
   'patch_embed_grad',
   'matmul',
@@ -144,6 +146,83 @@ export function linearGrad(a: LinearGradArgs, m: Mailbox = mailbox()): void {
   m.adopt(a.dbias, dbias);
 }
 
+export interface MlpArgs {
+  /** in, f32 or bf16 */
+  x: NativeTensor;
+  /** in, f32 or bf16 */
+  w1: NativeTensor;
+  /** in, f32 */
+  b1: NativeTensor;
+  /** in, f32 or bf16 */
+  w2: NativeTensor;
+  /** in, f32 */
+  b2: NativeTensor;
+  /** optional_in, f32 or bf16 */
+  residual?: NativeTensor | null;
+  /** out, f32 or bf16 */
+  y: NativeTensor;
+  /** optional_out, f32 or bf16 */
+  pre?: NativeTensor | null;
+}
+
+export function mlp(a: MlpArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.w1);
+  m.tensor(a.b1);
+  m.tensor(a.w2);
+  m.tensor(a.b2);
+  m.tensor(a.residual);
+  const y = m.tensor(a.y);
+  const pre = m.tensor(a.pre);
+  m.call(3);
+  m.adopt(a.y, y);
+  m.adopt(a.pre, pre);
+}
+
+export interface MlpGradArgs {
+  /** in, f32 or bf16 */
+  dy: NativeTensor;
+  /** in, f32 or bf16 */
+  x: NativeTensor;
+  /** in, f32 or bf16 */
+  w1: NativeTensor;
+  /** in, f32 or bf16 */
+  w2: NativeTensor;
+  /** in, f32 or bf16 */
+  pre: NativeTensor;
+  /** out, f32 or bf16 */
+  dx: NativeTensor;
+  /** out, f32 */
+  dw1: NativeTensor;
+  /** out, f32 */
+  db1: NativeTensor;
+  /** out, f32 */
+  dw2: NativeTensor;
+  /** out, f32 */
+  db2: NativeTensor;
+}
+
+export function mlpGrad(a: MlpGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  m.tensor(a.x);
+  m.tensor(a.w1);
+  m.tensor(a.w2);
+  m.tensor(a.pre);
+  const dx = m.tensor(a.dx);
+  const dw1 = m.tensor(a.dw1);
+  const db1 = m.tensor(a.db1);
+  const dw2 = m.tensor(a.dw2);
+  const db2 = m.tensor(a.db2);
+  m.call(4);
+  m.adopt(a.dx, dx);
+  m.adopt(a.dw1, dw1);
+  m.adopt(a.db1, db1);
+  m.adopt(a.dw2, dw2);
+  m.adopt(a.db2, db2);
+}
+
 export interface PatchEmbedArgs {
   /** in, f32 */
   images: NativeTensor;
@@ -164,7 +243,7 @@ export function patchEmbed(a: PatchEmbedArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.bias);
   const y = m.tensor(a.y);
   m.scalar(a.patch);
-  m.call(3);
+  m.call(5);
   m.adopt(a.y, y);
 }
 
@@ -200,7 +279,7 @@ export function patchEmbedGrad(a: PatchEmbedGradArgs, m: Mailbox = mailbox()): v
   const dbias = m.tensor(a.dbias);
   m.tensor(a.dbiasSum);
   m.scalar(a.patch);
-  m.call(4);
+  m.call(6);
   m.adopt(a.dimages, dimages);
   m.adopt(a.dweight, dweight);
   m.adopt(a.dbias, dbias);
@@ -226,7 +305,7 @@ export function matmul(a: MatmulArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.transposeA);
   m.scalar(a.transposeB);
-  m.call(5);
+  m.call(7);
   m.adopt(a.y, y);
 }
 
@@ -289,7 +368,7 @@ export function unary(a: UnaryArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.op);
   m.scalar(a.a);
   m.scalar(a.b);
-  m.call(6);
+  m.call(8);
   m.adopt(a.y, y);
 }
 
@@ -314,7 +393,7 @@ export function predicate(a: PredicateArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   const y = m.tensor(a.y);
   m.scalar(a.op);
-  m.call(7);
+  m.call(9);
   m.adopt(a.y, y);
 }
 
@@ -352,7 +431,7 @@ export function binary(a: BinaryArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.b);
   const y = m.tensor(a.y);
   m.scalar(a.op);
-  m.call(8);
+  m.call(10);
   m.adopt(a.y, y);
 }
 
@@ -384,7 +463,7 @@ export function compare(a: CompareArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.b);
   const y = m.tensor(a.y);
   m.scalar(a.op);
-  m.call(9);
+  m.call(11);
   m.adopt(a.y, y);
 }
 
@@ -405,7 +484,7 @@ export function select(a: SelectArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.t);
   m.tensor(a.e);
   const y = m.tensor(a.y);
-  m.call(10);
+  m.call(12);
   m.adopt(a.y, y);
 }
 
@@ -423,7 +502,7 @@ export function cast(a: CastArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   const y = m.tensor(a.y);
   m.scalar(a.boolean);
-  m.call(11);
+  m.call(13);
   m.adopt(a.y, y);
 }
 
@@ -451,7 +530,7 @@ export function reduce(a: ReduceArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   const y = m.tensor(a.y);
   m.scalar(a.op);
-  m.call(12);
+  m.call(14);
   m.adopt(a.y, y);
 }
 
@@ -469,7 +548,7 @@ export function argReduce(a: ArgReduceArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   const y = m.tensor(a.y);
   m.scalar(a.smallest);
-  m.call(13);
+  m.call(15);
   m.adopt(a.y, y);
 }
 
@@ -499,7 +578,7 @@ export function layerNorm(a: LayerNormArgs, m: Mailbox = mailbox()): void {
   const mean = m.tensor(a.mean);
   const rstd = m.tensor(a.rstd);
   m.scalar(a.eps);
-  m.call(14);
+  m.call(16);
   m.adopt(a.y, y);
   m.adopt(a.mean, mean);
   m.adopt(a.rstd, rstd);
@@ -534,7 +613,7 @@ export function layerNormGrad(a: LayerNormGradArgs, m: Mailbox = mailbox()): voi
   const dx = m.tensor(a.dx);
   const dgamma = m.tensor(a.dgamma);
   const dbeta = m.tensor(a.dbeta);
-  m.call(15);
+  m.call(17);
   m.adopt(a.dx, dx);
   m.adopt(a.dgamma, dgamma);
   m.adopt(a.dbeta, dbeta);
@@ -557,7 +636,7 @@ export function maskTokens(a: MaskTokensArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.token);
   m.tensor(a.mask);
   const y = m.tensor(a.y);
-  m.call(16);
+  m.call(18);
   m.adopt(a.y, y);
 }
 
@@ -578,7 +657,7 @@ export function maskTokensGrad(a: MaskTokensGradArgs, m: Mailbox = mailbox()): v
   m.tensor(a.mask);
   const dx = m.tensor(a.dx);
   const dtoken = m.tensor(a.dtoken);
-  m.call(17);
+  m.call(19);
   m.adopt(a.dx, dx);
   m.adopt(a.dtoken, dtoken);
 }
@@ -609,7 +688,7 @@ export function maskedLoss(a: MaskedLossArgs, m: Mailbox = mailbox()): void {
   const scale = m.tensor(a.scale);
   m.scalar(a.kind);
   m.scalar(a.beta);
-  m.call(18);
+  m.call(20);
   m.adopt(a.loss, loss);
   m.adopt(a.scale, scale);
 }
@@ -643,7 +722,7 @@ export function maskedLossGrad(a: MaskedLossGradArgs, m: Mailbox = mailbox()): v
   const dpred = m.tensor(a.dpred);
   m.scalar(a.kind);
   m.scalar(a.beta);
-  m.call(19);
+  m.call(21);
   m.adopt(a.dpred, dpred);
 }
 
@@ -658,7 +737,7 @@ export function pixelShuffle(a: PixelShuffleArgs, m: Mailbox = mailbox()): void 
   m.begin();
   m.tensor(a.pred);
   const y = m.tensor(a.y);
-  m.call(20);
+  m.call(22);
   m.adopt(a.y, y);
 }
 
@@ -673,7 +752,7 @@ export function pixelShuffleGrad(a: PixelShuffleGradArgs, m: Mailbox = mailbox()
   m.begin();
   m.tensor(a.dy);
   const dpred = m.tensor(a.dpred);
-  m.call(21);
+  m.call(23);
   m.adopt(a.dpred, dpred);
 }
 
@@ -697,7 +776,7 @@ export function randomMask(a: RandomMaskArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.site);
   m.scalar(a.count);
   m.scalar(a.repeat);
-  m.call(22);
+  m.call(24);
   m.adopt(a.y, y);
 }
 
@@ -724,7 +803,7 @@ export function dropPath(a: DropPathArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.rate);
   m.scalar(a.site);
-  m.call(23);
+  m.call(25);
   m.adopt(a.y, y);
 }
 
@@ -748,7 +827,7 @@ export function dropPathGrad(a: DropPathGradArgs, m: Mailbox = mailbox()): void 
   const dx = m.tensor(a.dx);
   m.scalar(a.rate);
   m.scalar(a.site);
-  m.call(24);
+  m.call(26);
   m.adopt(a.dx, dx);
 }
 
@@ -769,7 +848,7 @@ export function accumulate(a: AccumulateArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.gradient);
   m.scalar(a.offset);
   m.scalar(a.overwrite);
-  m.call(25);
+  m.call(27);
 }
 
 export interface GradNormArgs {
@@ -783,7 +862,7 @@ export function gradNorm(a: GradNormArgs, m: Mailbox = mailbox()): void {
   m.begin();
   m.tensor(a.flat);
   const y = m.tensor(a.y);
-  m.call(26);
+  m.call(28);
   m.adopt(a.y, y);
 }
 
@@ -822,7 +901,7 @@ export function adamw(a: AdamwArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.decayScale);
   m.tensor(a.hyper);
   m.tensor(a.shadow);
-  m.call(27);
+  m.call(29);
 }
 
 export interface StridedCopyArgs {
@@ -851,7 +930,7 @@ export function stridedCopy(a: StridedCopyArgs, m: Mailbox = mailbox()): void {
   m.list(a.yStrides);
   m.scalar(a.xOffset);
   m.scalar(a.yOffset);
-  m.call(28);
+  m.call(30);
 }
 
 export interface GatherArgs {
@@ -868,7 +947,7 @@ export function gather(a: GatherArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   m.tensor(a.indices);
   const y = m.tensor(a.y);
-  m.call(29);
+  m.call(31);
   m.adopt(a.y, y);
 }
 
@@ -889,7 +968,7 @@ export function gatherNd(a: GatherNdArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.indices);
   const y = m.tensor(a.y);
   m.list(a.strides);
-  m.call(30);
+  m.call(32);
   m.adopt(a.y, y);
 }
 
@@ -913,7 +992,7 @@ export function scatterNd(a: ScatterNdArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.updates);
   m.list(a.strides);
   m.scalar(a.add);
-  m.call(31);
+  m.call(33);
 }
 
 export interface SegmentSumArgs {
@@ -930,7 +1009,7 @@ export function segmentSum(a: SegmentSumArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   m.tensor(a.ids);
   const y = m.tensor(a.y);
-  m.call(32);
+  m.call(34);
   m.adopt(a.y, y);
 }
 
@@ -951,7 +1030,7 @@ export function oneHot(a: OneHotArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.on);
   m.scalar(a.off);
-  m.call(33);
+  m.call(35);
   m.adopt(a.y, y);
 }
 
@@ -966,7 +1045,7 @@ export function softmax(a: SoftmaxArgs, m: Mailbox = mailbox()): void {
   m.begin();
   m.tensor(a.x);
   const y = m.tensor(a.y);
-  m.call(34);
+  m.call(36);
   m.adopt(a.y, y);
 }
 
@@ -990,7 +1069,7 @@ export function scan(a: ScanArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.product);
   m.scalar(a.exclusive);
   m.scalar(a.reverse);
-  m.call(35);
+  m.call(37);
   m.adopt(a.y, y);
 }
 
@@ -1008,7 +1087,7 @@ export function topK(a: TopKArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   const values = m.tensor(a.values);
   const indices = m.tensor(a.indices);
-  m.call(36);
+  m.call(38);
   m.adopt(a.values, values);
   m.adopt(a.indices, indices);
 }
@@ -1057,7 +1136,7 @@ export function resample(a: ResampleArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.windowLeft);
   m.scalar(a.flip);
   m.scalar(a.bicubic);
-  m.call(37);
+  m.call(39);
   m.adopt(a.y, y);
 }
 
@@ -1090,7 +1169,7 @@ export function jpegDecode(a: JpegDecodeArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.imageWidth);
   m.scalar(a.top);
   m.scalar(a.left);
-  m.call(38);
+  m.call(40);
   m.adopt(a.pixels, pixels);
   m.adopt(a.status, status);
 }
@@ -1115,7 +1194,7 @@ export function attention(a: AttentionArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.heads);
   m.scalar(a.scale);
-  m.call(39);
+  m.call(41);
   m.adopt(a.y, y);
 }
 
@@ -1145,7 +1224,7 @@ export function attentionGrad(a: AttentionGradArgs, m: Mailbox = mailbox()): voi
   const dbias = m.tensor(a.dbias);
   m.scalar(a.heads);
   m.scalar(a.scale);
-  m.call(40);
+  m.call(42);
   m.adopt(a.dqkv, dqkv);
   m.adopt(a.dbias, dbias);
 }
@@ -1179,7 +1258,7 @@ export function windowAttention(a: WindowAttentionArgs, m: Mailbox = mailbox()):
   m.scalar(a.scale);
   m.list(a.window);
   m.list(a.shift);
-  m.call(41);
+  m.call(43);
   m.adopt(a.y, y);
 }
 
@@ -1221,7 +1300,7 @@ export function windowAttentionGrad(a: WindowAttentionGradArgs, m: Mailbox = mai
   m.scalar(a.scale);
   m.list(a.window);
   m.list(a.shift);
-  m.call(42);
+  m.call(44);
   m.adopt(a.dqkv, dqkv);
   m.adopt(a.dtable, dtable);
   m.adopt(a.dscales, dscales);
@@ -1247,7 +1326,7 @@ export function conv2d(a: Conv2dArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.bias);
   const y = m.tensor(a.y);
   m.list(a.window);
-  m.call(43);
+  m.call(45);
   m.adopt(a.y, y);
 }
 
@@ -1268,7 +1347,7 @@ export function conv2dInputGrad(a: Conv2dInputGradArgs, m: Mailbox = mailbox()):
   m.tensor(a.filter);
   const dx = m.tensor(a.dx);
   m.list(a.window);
-  m.call(44);
+  m.call(46);
   m.adopt(a.dx, dx);
 }
 
@@ -1289,7 +1368,7 @@ export function conv2dFilterGrad(a: Conv2dFilterGradArgs, m: Mailbox = mailbox()
   m.tensor(a.dy);
   const dfilter = m.tensor(a.dfilter);
   m.list(a.window);
-  m.call(45);
+  m.call(47);
   m.adopt(a.dfilter, dfilter);
 }
 
@@ -1310,7 +1389,7 @@ export function depthwise(a: DepthwiseArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.filter);
   const y = m.tensor(a.y);
   m.list(a.window);
-  m.call(46);
+  m.call(48);
   m.adopt(a.y, y);
 }
 
@@ -1331,7 +1410,7 @@ export function depthwiseInputGrad(a: DepthwiseInputGradArgs, m: Mailbox = mailb
   m.tensor(a.filter);
   const dx = m.tensor(a.dx);
   m.list(a.window);
-  m.call(47);
+  m.call(49);
   m.adopt(a.dx, dx);
 }
 
@@ -1352,7 +1431,7 @@ export function depthwiseFilterGrad(a: DepthwiseFilterGradArgs, m: Mailbox = mai
   m.tensor(a.dy);
   const dfilter = m.tensor(a.dfilter);
   m.list(a.window);
-  m.call(48);
+  m.call(50);
   m.adopt(a.dfilter, dfilter);
 }
 
@@ -1373,7 +1452,7 @@ export function pool(a: PoolArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.list(a.window);
   m.scalar(a.average);
-  m.call(49);
+  m.call(51);
   m.adopt(a.y, y);
 }
 
@@ -1397,7 +1476,7 @@ export function poolGrad(a: PoolGradArgs, m: Mailbox = mailbox()): void {
   const dx = m.tensor(a.dx);
   m.list(a.window);
   m.scalar(a.average);
-  m.call(50);
+  m.call(52);
   m.adopt(a.dx, dx);
 }
 
@@ -1427,6 +1506,6 @@ export function batchNorm(a: BatchNormArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.offset);
   const y = m.tensor(a.y);
   m.scalar(a.eps);
-  m.call(51);
+  m.call(53);
   m.adopt(a.y, y);
 }

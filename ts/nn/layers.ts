@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { dropPath } from '../ops/drop_path';
 import { layerNorm } from '../ops/layer_norm';
 import { linear } from '../ops/linear';
+import { mlp } from '../ops/mlp';
 import { patchEmbed } from '../ops/patch_embed';
 import type { Context } from './context';
 import type { Init } from './init';
@@ -32,6 +33,15 @@ export class Linear {
   /** The same with a bias [out] put together elsewhere (queries, keys and values). */
   applyWithBias(x: tf.Tensor, bias: tf.Tensor | null): tf.Tensor {
     return linear(x, this.weight.value, bias, {});
+  }
+}
+
+/** A Linear that always has a bias. */
+class BiasedLinear extends Linear {
+  declare readonly bias: Parameter;
+
+  constructor(inputs: number, outputs: number, init: Init, scale = 1) {
+    super(inputs, outputs, init, { bias: true, scale });
   }
 }
 
@@ -77,18 +87,24 @@ export class LayerNorm {
 
 /** fc2(gelu(fc1(x))) with exact erf GELU. */
 export class Mlp {
-  readonly fc1: Linear;
-  readonly fc2: Linear;
+  readonly fc1: BiasedLinear;
+  readonly fc2: BiasedLinear;
 
   /** `scale` multiplies fc2's drawn weight. */
   constructor(channels: number, hidden: number, init: Init, scale = 1) {
-    this.fc1 = new Linear(channels, hidden, init);
-    this.fc2 = new Linear(hidden, channels, init, { scale });
+    this.fc1 = new BiasedLinear(channels, hidden, init);
+    this.fc2 = new BiasedLinear(hidden, channels, init, scale);
   }
 
-  /** The activations in front of fc2: [..., C] -> [..., hidden]. */
-  hidden(x: tf.Tensor): tf.Tensor {
-    return this.fc1.apply(x, { activation: 'gelu' });
+  /**
+   * residual + gamma * fc2(gelu(fc1(x))), [..., C] -> [..., C]. LayerScale's gamma [C] (default: none) acts on the
+   * weights of fc2, which are smaller than the activations it would need kept.
+   */
+  apply(x: tf.Tensor, residual: tf.Tensor | null = null, gamma: tf.Tensor | null = null): tf.Tensor {
+    const { fc1, fc2 } = this;
+    const weight = gamma ? tf.mul(fc2.weight.value, tf.reshape(gamma, [gamma.size, 1])) : fc2.weight.value;
+    const bias = gamma ? tf.mul(fc2.bias.value, gamma) : fc2.bias.value;
+    return mlp(x, fc1.weight.value, fc1.bias.value, weight, bias, { residual });
   }
 }
 

@@ -7,6 +7,7 @@ export { layerNorm } from './layer_norm';
 export { gelu, linear, type Activation, type LinearOptions } from './linear';
 export { maskTokens } from './mask_tokens';
 export { elementwiseLoss, maskedLoss, type LossKind, type MaskedLossOptions } from './masked_loss';
+export { mlp, type MlpOptions } from './mlp';
 export { patchEmbed } from './patch_embed';
 export { pixelShuffle } from './pixel_shuffle';
 export { randomMask, type RandomMaskOptions } from './random_mask';

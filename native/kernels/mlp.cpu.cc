@@ -1,0 +1,102 @@
+#include "mlp.h"
+
+#include "../cpu/gemm.h"
+#include "../cpu/linear_gradients.h"
+
+namespace simmim::SIMMIM_ISA {
+
+/// Rows from `row` on of a matrix with `channels` columns.
+static SIMMIM_INLINE void* rows_from(const Tensor& t, int64_t row, int64_t channels) {
+  return t.data ? static_cast<char*>(t.data) + row * channels * static_cast<int64_t>(size_of(t.dtype)) : nullptr;
+}
+
+void run(const Mlp& k) {
+  const int64_t rows = k.rows(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
+  const MlpBlocks blocks = mlp_blocks(rows);
+  for (int64_t row = 0; row < rows; row += blocks.size) {
+    Gemm first;
+    first.m = rows - row < blocks.size ? rows - row : blocks.size, first.n = hidden, first.k = inputs;
+    first.operands = k.x.dtype;
+    first.a = rows_from(k.x, row, inputs), first.lda = inputs;
+    first.b = k.w1.data, first.ldb = inputs, first.transpose_b = true;
+    first.c = k.workspace, first.ldc = hidden, first.result = k.x.dtype;
+    first.bias = k.b1.f32();
+    first.pre = {rows_from(k.pre, row, hidden), k.pre.dtype};
+    first.gelu = true;
+    gemm(first);
+    Gemm second;
+    second.m = first.m, second.n = outputs, second.k = hidden;
+    second.operands = k.x.dtype;
+    second.a = k.workspace, second.lda = hidden;
+    second.b = k.w2.data, second.ldb = hidden, second.transpose_b = true;
+    second.c = rows_from(k.y, row, outputs), second.ldc = outputs, second.result = k.y.dtype;
+    second.bias = k.b2.f32();
+    second.residual = {rows_from(k.residual, row, outputs), k.residual.dtype};
+    gemm(second);
+  }
+}
+
+template <class P, class T>
+static void gelu_all(const P* pre, T* hidden, int64_t count) {
+  parallel_ranges(count, 16384, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += kLanes) {
+      const int lanes = static_cast<int>(end - i < kLanes ? end - i : kLanes);
+      store_some(hidden + i, gelu(load_some(pre + i, lanes)), lanes);
+    }
+  });
+}
+template <class T>
+static void gelu_all(const void* pre, DType dtype, T* hidden, int64_t count) {
+  if (dtype == DType::f32) gelu_all(static_cast<const float*>(pre), hidden, count);
+  else gelu_all(static_cast<const uint16_t*>(pre), hidden, count);
+}
+
+/// dw (+)= da^T b over the rows of one block.
+static void weight_grad(const MlpGrad& k, int64_t rows, const void* da, int64_t outputs, const void* b, int64_t inputs, const Tensor& dw, bool add) {
+  Gemm g;
+  g.m = outputs, g.n = inputs, g.k = rows;
+  g.operands = k.dy.dtype;
+  g.a = da, g.lda = outputs, g.transpose_a = true;
+  g.b = b, g.ldb = inputs;
+  g.c = dw.data, g.ldc = inputs;
+  g.accumulate = add;
+  gemm(g);
+}
+
+/// d = da w over the rows of one block, times GELU'(pre) when given.
+static void input_grad(const MlpGrad& k, int64_t rows, const void* da, const Tensor& w, void* d, DType dtype, Side pre) {
+  Gemm g;
+  g.m = rows, g.n = w.dim(1), g.k = w.dim(0);
+  g.operands = k.dy.dtype;
+  g.a = da, g.lda = g.k;
+  g.b = w.data, g.ldb = g.n;
+  g.c = d, g.ldc = g.n, g.result = dtype;
+  g.gelu_of = pre;
+  gemm(g);
+}
+
+void run(const MlpGrad& k) {
+  const int64_t rows = k.rows(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0), chunk = LinearGrad::kChunk;
+  float* const partials1 = reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.hidden_bytes());
+  float* const partials2 = partials1 + k.chunks() * hidden;
+  const MlpBlocks blocks = mlp_blocks(rows);
+  int64_t row = 0;
+  do {  // once even without rows: the weights' gradients must still be written
+    const int64_t m = rows - row < blocks.size ? rows - row : blocks.size;
+    const void* const dy = rows_from(k.dy, row, outputs);
+    const Side pre{rows_from(k.pre, row, hidden), k.pre.dtype};
+    if (k.dy.dtype == DType::f32) gelu_all(pre.data, pre.dtype, static_cast<float*>(k.workspace), m * hidden);
+    else gelu_all(pre.data, pre.dtype, static_cast<uint16_t*>(k.workspace), m * hidden);
+    weight_grad(k, m, dy, outputs, k.workspace, hidden, k.dw2, row > 0);
+    chunk_sums(m, outputs, chunk, dy, k.dy.dtype, partials2 + row / chunk * outputs);
+    input_grad(k, m, dy, k.w2, k.workspace, k.dy.dtype, pre);
+    weight_grad(k, m, k.workspace, hidden, rows_from(k.x, row, inputs), inputs, k.dw1, row > 0);
+    chunk_sums(m, hidden, chunk, k.workspace, k.dy.dtype, partials1 + row / chunk * hidden);
+    input_grad(k, m, k.workspace, k.w1, rows_from(k.dx, row, inputs), k.dx.dtype, {});
+    row += m;
+  } while (row < rows);
+  combine_column_sums(partials1, k.chunks(), hidden, k.db1.f32(), false);
+  combine_column_sums(partials2, k.chunks(), outputs, k.db2.f32(), false);
+}
+
+}  // namespace simmim::SIMMIM_ISA

@@ -1,0 +1,107 @@
+// y = residual + GELU(x W1^T + b1) W2^T + b2, the two-layer perceptron of a transformer block (exact GELU), and its gradient.
+//   x [..., I], W1 [H, I], b1 [H], W2 [O, H], b2 [O], residual and y [..., O]; R = rows = product of x's leading dimensions.
+// Only the pre-activation `pre` = x W1^T + b1 [..., H] is kept for the gradient: GELU(pre) is made again, block of rows
+// by block of rows, so that it stays in cache and never exists whole. Parallel within each product (cpu/gemm.h).
+// 2 R H (I + O) flops forward, twice that for the gradient; x, residual and y cross memory once, pre once forward and
+// twice for the gradient, the weights once per block of rows.
+#pragma once
+#include "linear.h"
+
+namespace simmim {
+
+/// Cut of R rows: blocks of one size (the last one shorter) that follows from R alone, because it decides the bits of
+/// the weights' gradients.
+struct MlpBlocks {
+  static constexpr int64_t kMost = 2048;  // 4 to 16 MB of hidden activations in the usual models
+  int64_t count, size;
+};
+SIMMIM_INLINE MlpBlocks mlp_blocks(int64_t rows) {
+  const int64_t count = rows > MlpBlocks::kMost ? (rows + MlpBlocks::kMost - 1) / MlpBlocks::kMost : 1;
+  const int64_t chunk = LinearGrad::kChunk, even = (rows + count - 1) / count;
+  const int64_t size = (even + chunk - 1) / chunk * chunk;  // whole chunks of the bias gradient
+  return {size > 0 ? (rows + size - 1) / size : 0, size};
+}
+SIMMIM_INLINE size_t mlp_hidden_bytes(int64_t rows, int64_t hidden, DType dtype) {
+  const MlpBlocks blocks = mlp_blocks(rows);
+  const int64_t most = rows < blocks.size ? rows : blocks.size;
+  return (static_cast<size_t>(most * hidden) * size_of(dtype) + 63) / 64 * 64;
+}
+
+inline void check_mlp_weights(const Tensor& x, const Tensor& w1, const Tensor& w2) {
+  require(x.shape.rank >= 1, "x is a scalar, expected [..., I]");
+  require(w1.shape.rank == 2, "w1 has rank %d, expected 2 = [H, I]", w1.shape.rank);
+  require(w2.shape.rank == 2, "w2 has rank %d, expected 2 = [O, H]", w2.shape.rank);
+  require(w1.dim(1) == x.dim(-1), "w1 has %lld inputs, expected %lld = channels of x", (long long)w1.dim(1), (long long)x.dim(-1));
+  require(w2.dim(1) == w1.dim(0), "w2 has %lld inputs, expected %lld = rows of w1", (long long)w2.dim(1), (long long)w1.dim(0));
+  require(w1.dtype == x.dtype, "w1 is %s, expected %s as x", name_of(w1.dtype), name_of(x.dtype));
+  require(w2.dtype == x.dtype, "w2 is %s, expected %s as x", name_of(w2.dtype), name_of(x.dtype));
+}
+inline void check_mlp_bias(const char* name, const Tensor& t, int64_t outputs, const char* weight) {
+  require(t.shape.rank == 1 && t.dim(0) == outputs, "%s has %lld values, expected %lld = rows of %s", name, (long long)t.count(), (long long)outputs, weight);
+}
+
+struct Mlp {
+  static constexpr const char* name = "mlp";
+  Tensor x;         // [..., I]
+  Tensor w1;        // [H, I], x's dtype
+  Tensor b1;        // [H]
+  Tensor w2;        // [O, H], x's dtype
+  Tensor b2;        // [O]
+  Tensor residual;  // [..., O], optional
+  Tensor y;         // [..., O]
+  Tensor pre;       // [..., H], optional
+  void* workspace = nullptr;  // hidden activations of a block of rows, x's dtype
+  static constexpr auto spec() {
+    return fields(in("x", &Mlp::x, kFloat), in("w1", &Mlp::w1, kFloat), in("b1", &Mlp::b1, kF32), in("w2", &Mlp::w2, kFloat), in("b2", &Mlp::b2, kF32),
+                  optional_in("residual", &Mlp::residual, kFloat), out("y", &Mlp::y, kFloat), optional_out("pre", &Mlp::pre, kFloat));
+  }
+  SIMMIM_INLINE int64_t rows() const { return x.shape.span(0, x.shape.rank - 1); }
+  size_t workspace_bytes() const { return mlp_hidden_bytes(rows(), w1.dim(0), x.dtype); }
+  void check() const {
+    check_mlp_weights(x, w1, w2);
+    check_mlp_bias("b1", b1, w1.dim(0), "w1");
+    check_mlp_bias("b2", b2, w2.dim(0), "w2");
+    if (residual.present()) check_linear_output("residual", residual, x, w2.dim(0));
+    check_linear_output("y", y, x, w2.dim(0));
+    if (pre.present()) check_linear_output("pre", pre, x, w1.dim(0));
+  }
+};
+
+/// With h = GELU(pre) and dz = (dy W2) * GELU'(pre): dx = dz W1, dw1 = dz^T x, dw2 = dy^T h, db1 and db2 the sums of dz
+/// and dy over rows. The gradient of `residual` is dy itself.
+struct MlpGrad {
+  static constexpr const char* name = "mlp_grad";
+  Tensor dy;   // [..., O]
+  Tensor x;    // [..., I], dy's dtype
+  Tensor w1;   // [H, I], dy's dtype
+  Tensor w2;   // [O, H], dy's dtype
+  Tensor pre;  // [..., H]
+  Tensor dx;   // [..., I]
+  Tensor dw1;  // [H, I]
+  Tensor db1;  // [H]
+  Tensor dw2;  // [O, H]
+  Tensor db2;  // [O]
+  void* workspace = nullptr;  // h, then dz of a block of rows, dy's dtype; sums of chunks of dz [chunks, H] and dy [chunks, O]
+  static constexpr auto spec() {
+    return fields(in("dy", &MlpGrad::dy, kFloat), in("x", &MlpGrad::x, kFloat), in("w1", &MlpGrad::w1, kFloat), in("w2", &MlpGrad::w2, kFloat),
+                  in("pre", &MlpGrad::pre, kFloat), out("dx", &MlpGrad::dx, kFloat), out("dw1", &MlpGrad::dw1, kF32), out("db1", &MlpGrad::db1, kF32),
+                  out("dw2", &MlpGrad::dw2, kF32), out("db2", &MlpGrad::db2, kF32));
+  }
+  SIMMIM_INLINE int64_t rows() const { return x.shape.span(0, x.shape.rank - 1); }
+  SIMMIM_INLINE int64_t chunks() const { return (rows() + LinearGrad::kChunk - 1) / LinearGrad::kChunk; }
+  SIMMIM_INLINE size_t hidden_bytes() const { return mlp_hidden_bytes(rows(), w1.dim(0), dy.dtype); }
+  size_t workspace_bytes() const { return hidden_bytes() + static_cast<size_t>(chunks() * (w1.dim(0) + w2.dim(0))) * 4; }
+  void check() const {
+    check_mlp_weights(x, w1, w2);
+    check_linear_output("dy", dy, x, w2.dim(0));
+    require(dy.dtype == x.dtype, "dy is %s, expected %s as x", name_of(dy.dtype), name_of(x.dtype));
+    check_linear_output("pre", pre, x, w1.dim(0));
+    require(dx.shape == x.shape, "dx has another shape than x");
+    require(dw1.shape == w1.shape, "dw1 has another shape than w1");
+    require(dw2.shape == w2.shape, "dw2 has another shape than w2");
+    check_mlp_bias("db1", db1, w1.dim(0), "w1");
+    check_mlp_bias("db2", db2, w2.dim(0), "w2");
+  }
+};
+
+}  // namespace simmim
