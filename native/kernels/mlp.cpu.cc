@@ -51,8 +51,9 @@ static void gelu_all(const void* pre, DType dtype, T* hidden, int64_t count) {
   else gelu_all(static_cast<const uint16_t*>(pre), hidden, count);
 }
 
-/// dw (+)= da^T b over the rows of one block.
-static void weight_grad(const MlpGrad& k, int64_t rows, const void* da, int64_t outputs, const void* b, int64_t inputs, const Tensor& dw, bool add) {
+/// Over the rows of one block: dw (+)= da^T b, and the sums of da, on the way, into `sums` [outputs].
+static void weight_grad(const MlpGrad& k, int64_t rows, const void* da, int64_t outputs, const void* b, int64_t inputs, const Tensor& dw, float* sums, bool add) {
+  if (rows > 0 && inputs == 0) return chunk_sums(rows, outputs, rows, da, k.dy.dtype, sums);  // no product on whose way
   Gemm g;
   g.m = outputs, g.n = inputs, g.k = rows;
   g.operands = k.dy.dtype;
@@ -60,6 +61,7 @@ static void weight_grad(const MlpGrad& k, int64_t rows, const void* da, int64_t 
   g.b = b, g.ldb = inputs;
   g.c = dw.data, g.ldc = inputs;
   g.accumulate = add;
+  g.row_sums = rows > 0 ? sums : nullptr;
   gemm(g);
 }
 
@@ -76,27 +78,25 @@ static void input_grad(const MlpGrad& k, int64_t rows, const void* da, const Ten
 }
 
 void run(const MlpGrad& k) {
-  const int64_t rows = k.rows(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0), chunk = LinearGrad::kChunk;
+  const int64_t rows = k.rows(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
   float* const partials1 = reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.hidden_bytes());
-  float* const partials2 = partials1 + k.chunks() * hidden;
   const MlpBlocks blocks = mlp_blocks(rows);
-  int64_t row = 0;
+  float* const partials2 = partials1 + blocks.count * hidden;
+  int64_t row = 0, block = 0;
   do {  // once even without rows: the weights' gradients must still be written
     const int64_t m = rows - row < blocks.size ? rows - row : blocks.size;
     const void* const dy = rows_from(k.dy, row, outputs);
     const Side pre{rows_from(k.pre, row, hidden), k.pre.dtype};
     if (k.dy.dtype == DType::f32) gelu_all(pre.data, pre.dtype, static_cast<float*>(k.workspace), m * hidden);
     else gelu_all(pre.data, pre.dtype, static_cast<uint16_t*>(k.workspace), m * hidden);
-    weight_grad(k, m, dy, outputs, k.workspace, hidden, k.dw2, row > 0);
-    chunk_sums(m, outputs, chunk, dy, k.dy.dtype, partials2 + row / chunk * outputs);
+    weight_grad(k, m, dy, outputs, k.workspace, hidden, k.dw2, partials2 + block * outputs, block > 0);
     input_grad(k, m, dy, k.w2, k.workspace, k.dy.dtype, pre);
-    weight_grad(k, m, k.workspace, hidden, rows_from(k.x, row, inputs), inputs, k.dw1, row > 0);
-    chunk_sums(m, hidden, chunk, k.workspace, k.dy.dtype, partials1 + row / chunk * hidden);
+    weight_grad(k, m, k.workspace, hidden, rows_from(k.x, row, inputs), inputs, k.dw1, partials1 + block * hidden, block > 0);
     input_grad(k, m, k.workspace, k.w1, rows_from(k.dx, row, inputs), k.dx.dtype, {});
-    row += m;
+    row += m, block++;
   } while (row < rows);
-  combine_column_sums(partials1, k.chunks(), hidden, k.db1.f32(), false);
-  combine_column_sums(partials2, k.chunks(), outputs, k.db2.f32(), false);
+  combine_column_sums(partials1, blocks.count, hidden, k.db1.f32(), false);
+  combine_column_sums(partials2, blocks.count, outputs, k.db2.f32(), false);
 }
 
 }  // namespace simmim::SIMMIM_ISA

@@ -9,22 +9,18 @@
 
 namespace simmim {
 
-/// Cut of R rows: blocks of one size (the last one shorter) that follows from R alone, because it decides the bits of
-/// the weights' gradients.
+/// Cut of R rows: as few blocks as may be, of one size (the last one shorter). It follows from R alone, because it
+/// decides the bits of the weights' gradients.
 struct MlpBlocks {
   static constexpr int64_t kMost = 2048;  // 4 to 16 MB of hidden activations in the usual models
   int64_t count, size;
 };
 SIMMIM_INLINE MlpBlocks mlp_blocks(int64_t rows) {
-  const int64_t count = rows > MlpBlocks::kMost ? (rows + MlpBlocks::kMost - 1) / MlpBlocks::kMost : 1;
-  const int64_t chunk = LinearGrad::kChunk, even = (rows + count - 1) / count;
-  const int64_t size = (even + chunk - 1) / chunk * chunk;  // whole chunks of the bias gradient
+  const int64_t least = (rows + MlpBlocks::kMost - 1) / MlpBlocks::kMost, size = least > 0 ? (rows + least - 1) / least : 0;
   return {size > 0 ? (rows + size - 1) / size : 0, size};
 }
 SIMMIM_INLINE size_t mlp_hidden_bytes(int64_t rows, int64_t hidden, DType dtype) {
-  const MlpBlocks blocks = mlp_blocks(rows);
-  const int64_t most = rows < blocks.size ? rows : blocks.size;
-  return (static_cast<size_t>(most * hidden) * size_of(dtype) + 63) / 64 * 64;
+  return (static_cast<size_t>(mlp_blocks(rows).size * hidden) * size_of(dtype) + 63) / 64 * 64;
 }
 
 inline void check_mlp_weights(const Tensor& x, const Tensor& w1, const Tensor& w2) {
@@ -81,16 +77,15 @@ struct MlpGrad {
   Tensor db1;  // [H]
   Tensor dw2;  // [O, H]
   Tensor db2;  // [O]
-  void* workspace = nullptr;  // h, then dz of a block of rows, dy's dtype; sums of chunks of dz [chunks, H] and dy [chunks, O]
+  void* workspace = nullptr;  // h, then dz of a block of rows, dy's dtype; each block's sums of dz [blocks, H] and dy [blocks, O]
   static constexpr auto spec() {
     return fields(in("dy", &MlpGrad::dy, kFloat), in("x", &MlpGrad::x, kFloat), in("w1", &MlpGrad::w1, kFloat), in("w2", &MlpGrad::w2, kFloat),
                   in("pre", &MlpGrad::pre, kFloat), out("dx", &MlpGrad::dx, kFloat), out("dw1", &MlpGrad::dw1, kF32), out("db1", &MlpGrad::db1, kF32),
                   out("dw2", &MlpGrad::dw2, kF32), out("db2", &MlpGrad::db2, kF32));
   }
   SIMMIM_INLINE int64_t rows() const { return x.shape.span(0, x.shape.rank - 1); }
-  SIMMIM_INLINE int64_t chunks() const { return (rows() + LinearGrad::kChunk - 1) / LinearGrad::kChunk; }
   SIMMIM_INLINE size_t hidden_bytes() const { return mlp_hidden_bytes(rows(), w1.dim(0), dy.dtype); }
-  size_t workspace_bytes() const { return hidden_bytes() + static_cast<size_t>(chunks() * (w1.dim(0) + w2.dim(0))) * 4; }
+  size_t workspace_bytes() const { return hidden_bytes() + static_cast<size_t>(mlp_blocks(rows()).count * (w1.dim(0) + w2.dim(0))) * 4; }
   void check() const {
     check_mlp_weights(x, w1, w2);
     check_linear_output("dy", dy, x, w2.dim(0));

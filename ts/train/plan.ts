@@ -58,11 +58,11 @@ function greatestMask([h = 1, w = 1]: readonly number[]): number {
 
 /**
  * A block of `tokens` tokens of width `c`, each attending to `seen` others. Kept: block input, norm, q k v,
- * attention output, second residual and norm (8 c) and the two sides of the GELU (2 * ratio * c).
+ * attention output, second residual and norm (8 c) and the input of the GELU (ratio * c).
  */
 function blockCost(tokens: number, c: number, seen: number, ratio: number): Cost {
   const products = 4 * c * c + 2 * seen * c + 2 * ratio * c * c;
-  return { macs: tokens * products, kept: tokens * c * (8 + 2 * ratio) };
+  return { macs: tokens * products, kept: tokens * c * (8 + ratio) };
 }
 
 /** As SwinTransformer.flops() and SwinTransformerV2.flops() of the official repositories, normalisations included. */
