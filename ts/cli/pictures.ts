@@ -28,13 +28,16 @@ const SHOWN_SIZE = 160;
 export function pictureRows(built: BuiltModel, batch: Batch, size: readonly [number, number], clock: readonly [number, number, number]): PictureRow[] {
   const [height, width] = size;
   const count = batch.files.length;
-  const { predicted, mask, patch } = tf.tidy(() => {
+  const patch = built.model.encoder.patchSize;
+  let predicted = new Float32Array(0); // not returned: tf.tidy would search typed arrays for tensors, element by element
+  let mask = new Float32Array(0);
+  tf.tidy(() => {
     const time = tf.tensor1d(Int32Array.of(...clock, 0), 'int32');
     const ctx: Context = { training: false, precision: 'f32', clock: time };
     const images = tf.tensor(batch.images, [count, 3, height, width], 'float32');
     const hidden = built.masks(time, count);
-    const predicted = built.model.reconstruct(images, hidden, ctx).dataSync().slice() as Float32Array;
-    return { predicted, mask: hidden.dataSync().slice() as Float32Array, patch: built.model.encoder.patchSize };
+    predicted = new Float32Array(built.model.reconstruct(images, hidden, ctx).dataSync());
+    mask = new Float32Array(hidden.dataSync());
   });
   const columns = width / patch;
   const hiddenAt = (b: number, i: number): boolean => mask[b * (height / patch) * columns + Math.floor(Math.floor(i / width) / patch) * columns + Math.floor((i % width) / patch)] === 1;

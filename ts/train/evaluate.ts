@@ -24,13 +24,16 @@ export async function evaluateMasked(model: MaskedModel, masks: MaskSource, sour
     const batch = await source.next();
     const count = batch.files.length;
     const shape: [number, number, number, number] = [count, ...source.imageShape];
-    const [value, hidden, grid] = tf.tidy(() => {
+    let hidden = new Float32Array(0); // not returned: tf.tidy would search a typed array for tensors, element by element
+    let grid: readonly number[] = [];
+    const value = tf.tidy(() => {
       const clock = tf.tensor1d(Int32Array.of(seed, i, 0, 0), 'int32');
       const ctx: Context = { training: false, precision: 'f32', clock };
       const images = tf.tensor(batch.images, shape, 'float32');
       const mask = masks(clock, count);
-      const value = model.loss(images, mask, ctx).dataSync()[0] as number;
-      return [value, mask.dataSync().slice() as Float32Array, mask.shape] as const;
+      hidden = new Float32Array(mask.dataSync());
+      grid = mask.shape;
+      return model.loss(images, mask, ctx).dataSync()[0] as number;
     });
     sum.loss += value * count;
     sum.constantLoss += constantLoss(batch.images, shape, hidden, [grid[1] as number, grid[2] as number], loss) * count;

@@ -114,7 +114,10 @@ export abstract class FlatBuffers {
   /** A copy of one parameter's part of a buffer. */
   read(kind: BufferKind, index: number): Float32Array {
     const { offset, size } = this.slot(index);
-    return tf.tidy(() => (tf.slice(this.buffers[kind], [offset], [size]).dataSync() as Float32Array).slice());
+    const part = tf.slice(this.buffers[kind], [offset], [size]);
+    const values = (part.dataSync() as Float32Array).slice();
+    part.dispose(); // by hand: tf.tidy looks for tensors in what it returns, element by element in a typed array
+    return values;
   }
 
   /** Restores whole buffers: `values(i)` gives those of parameter i. */
