@@ -21,7 +21,7 @@ export interface OpCase<Args, Name extends string> {
   args: Args;
   /** False where the op has a kink at the drawn values, so that finite differences do not apply (default true). */
   smooth?: boolean;
-  /** Magnitude of the terms, or of sums of them, where they cancel so that the size of the true value says nothing (default 0). */
+  /** Magnitude of the terms that cancel to a true value of exactly 0, where the size of the result says nothing (default 0). */
   terms?: number;
 }
 

@@ -20,8 +20,7 @@ export const mlpSpec: OpSpec<object, 'x' | 'w1' | 'b1' | 'w2' | 'b2' | 'residual
     { name: 'size 1 everywhere', inputs: { ...inputs([1], 1, 1, 1), residual: normal([1, 1]) }, args: {} },
     { name: 'no rows', inputs: { ...inputs([0], 4, 6, 3), residual: normal([0, 3]) }, args: {} },
     { name: 'larger than a tile', inputs: inputs([130], 35, 67, 33, 0.1), args: {} },
-    // The gradient of b2 sums 4200 standard normal weights: its standard deviation is the magnitude at which sums round.
-    { name: 'several blocks of rows', inputs: { ...inputs([2, 2100], 3, 5, 2), residual: normal([2, 2100, 2]) }, args: {}, terms: Math.sqrt(4200) },
+    { name: 'several blocks of rows', inputs: { ...inputs([2, 2100], 3, 5, 2), residual: normal([2, 2100, 2]) }, args: {} },
   ],
   bad: [
     { name: 'inner sizes differ', call: (ops, tf) => ops.mlp(tf.ones([2, 3]), tf.ones([4, 5]), tf.ones([4]), tf.ones([3, 4]), tf.ones([3])), message: 'w1 has shape [4, 5], expected [H, 3]: x has 3 features' },
