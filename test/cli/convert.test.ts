@@ -48,6 +48,7 @@ describe('simmim convert', () => {
 
   it.each([
     [['--to', 'timmm'], /unknown layout 'timmm'; did you mean 'timm'/],
+    [['--to', 'timm', '--image-size', '64'], /imageSize is given as \[64,64\], but the weights are those of imageSize \[32,32\]/],
     [['--to', 'timm', '--image-size', 'big'], /--image-size is 'big', expected a whole number/],
   ])('%s is refused', async (args, message) => {
     await expect(run(golden('timm_vit'), temporary(), ...args)).rejects.toThrow(message);

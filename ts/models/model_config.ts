@@ -186,13 +186,15 @@ export function fromHuggingFaceConfig(config: Json, state: StateDict): ModelConf
   return modelConfig(family, { ...options, windowSize: config.window_size ?? 7, dropPath: config.drop_path_rate ?? 0.1 }, classesOf(state));
 }
 
+const TORCH_DTYPES: Readonly<Record<string, string>> = { F32: 'float32', F64: 'float64', F16: 'float16', BF16: 'bfloat16' };
+
 /** The `config.json` of Hugging Face for a model whose official-named weights are `state`. Throws `unsupported` for what its classes cannot do. */
 export function toHuggingFaceConfig(config: ModelConfig, state: StateDict): Json {
   const { family, encoder, classes } = config;
   const task = state.has('decoder.0.weight') ? 'ForMaskedImageModeling' : 'ForImageClassification';
   const common: Json = {
     architectures: [{ swin: 'Swin', swinv2: 'Swinv2', vit: 'ViT' }[family] + task],
-    attention_probs_dropout_prob: 0, dtype: 'float32', hidden_act: 'gelu', hidden_dropout_prob: 0, image_size: encoder.imageSize, initializer_range: 0.02,
+    attention_probs_dropout_prob: 0, dtype: TORCH_DTYPES[find(state, 'patch_embed.proj.weight')?.dtype ?? 'F32'] ?? 'float32', hidden_act: 'gelu', hidden_dropout_prob: 0, image_size: encoder.imageSize, initializer_range: 0.02,
     layer_norm_eps: encoder.layerNormEps, model_type: family, num_channels: encoder.inChannels, patch_size: encoder.patchSize, qkv_bias: encoder.qkvBias,
   };
   if (classes > 0) {

@@ -118,7 +118,18 @@ function assemble(stored: Map<string, RawTensor>, source: StateFile['config'], k
   // Written by us from a ViT without key bias: the zeros in its place are no parameters.
   if (noKeyBias && layout === 'huggingface') splitJointBiases(tensors);
   const config = configOf(tensors, stored, source, layout, known);
+  if (config) checkKnown(config, known);
   return { layout, family, state: tensors, config, dropped };
+}
+
+/** What the caller says must not contradict what the source says: weights are not resized on the way. */
+function checkKnown({ family, encoder }: ModelConfig, known: KnownSizes): void {
+  const found: Json = { ...encoder };
+  for (const [name, value] of Object.entries(known)) {
+    if (name === 'heads' && family !== 'vit') continue;
+    const [said, got] = [value, found[name]].map((size) => JSON.stringify(name === 'imageSize' && typeof size === 'number' ? [size, size] : size));
+    if (value !== undefined && said !== got) throw new SimmimError('invalid_argument', OP, `${name} is given as ${said}, but the weights are those of ${name} ${got ?? 'none'}; load them into a model of the other size to resize them`);
+  }
 }
 
 function toOfficial(stored: Map<string, RawTensor>, layout: Layout, family: Family): Converted {
