@@ -10,6 +10,6 @@ filters=("$@")
 [ ${#filters[@]} -gt 0 ] || filters=(test/ops test/native/storage test/native/train_kernels test/native/fuzz test/backend/mailbox_fuzz test/backend/random_cases)
 preload="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
 # Node itself leaks on purpose at exit, hence no leak check here; leaks are counted by the arena in every op test.
-env LD_PRELOAD="$preload" ASAN_OPTIONS=detect_leaks=0:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+env LD_PRELOAD="$preload" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
   SIMMIM_ADDON="$PWD/build/asan/simmim.node" SIMMIM_SLOW=10 \
   npx vitest run --config test/vitest.config.ts "${filters[@]}"
