@@ -32,6 +32,15 @@ export async function decodeImage(bytes: Uint8Array, name: string): Promise<Deco
   }
 }
 
+/**
+ * For loader threads: libvips works single-threaded (the pictures are what runs side by side) and keeps no
+ * cache (each file is decoded once). Both settings are of the whole process.
+ */
+export function decodeSideBySide(): void {
+  sharp.concurrency(1);
+  sharp.cache(false);
+}
+
 /** Grey (1 channel, or grey with a second one to drop) as RGB. */
 function repeatChannels(data: Uint8Array, channels: number): Uint8Array {
   const pixels = data.length / channels;

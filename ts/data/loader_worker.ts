@@ -1,6 +1,7 @@
 /** Entry of a worker thread of the pipeline: claims rows of the announced jobs and fills them until told to close. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { SimmimError } from '../errors';
+import { decodeSideBySide } from './decode';
 import { SampleMaker, type SampleJob, type SampleKernels } from './sample';
 import { Staging, type StagingBuffers } from './staging';
 import type { Transform } from './transform';
@@ -43,6 +44,7 @@ function main(): void {
   const port = parentPort;
   if (!port) throw new SimmimError('internal', 'pipeline', 'loader_worker runs in a worker thread only');
   const setup = workerData as WorkerSetup;
+  decodeSideBySide();
   const staging = new Staging(setup.staging);
   const maker = new SampleMaker(setup.transform, setup.seed, setup.kernels);
   const queue: FillJob[] = [];
