@@ -76,12 +76,41 @@ SIMMIM_INLINE void gather_rows(const HeadTiles& t, const T* base, const OffsetOf
   }
 }
 
-/// Copies tile rows back to their tokens; rows of offset -1 are dropped.
+/// Stores whole cache lines past the caches, for results too large to be found there again: the line is not read first.
+SIMMIM_INLINE bool can_stream(const float* p) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<uintptr_t>(p) % 64 == 0;
+#else
+  (void)p;
+  return false;
+#endif
+}
+SIMMIM_INLINE void stream(float* p, Vec v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(p, v);
+#else
+  store(p, v);
+#endif
+}
+/// Streamed stores are ordered for other threads only by this.
+SIMMIM_INLINE void end_streaming() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
+/// Copies tile rows back to their tokens; rows of offset -1 are dropped. `large`: stream where the lines are whole.
 template <class T, class OffsetOf>
-SIMMIM_INLINE void scatter_rows(const HeadTiles& t, const float* tile, const OffsetOf& offset_of, float factor, T* base) {
+SIMMIM_INLINE void scatter_rows(const HeadTiles& t, const float* tile, const OffsetOf& offset_of, float factor, T* base, bool large = false) {
   for (int64_t i = 0; i < t.tokens; i++, tile += t.width) {
     const int64_t offset = offset_of(i);
     if (offset < 0) continue;
+    if constexpr (sizeof(T) == 4) {
+      if (large && t.channels % kLanes == 0 && can_stream(base + offset)) {
+        for (int64_t c = 0; c < t.channels; c += kLanes) stream(base + offset + c, load(tile + c) * factor);
+        continue;
+      }
+    }
     for_lanes(t.channels, [&](int64_t c, int lanes) { store_lanes(base + offset + c, load(tile + c) * factor, lanes); });
   }
 }

@@ -6,6 +6,9 @@
 namespace simmim::SIMMIM_ISA {
 namespace {
 
+/// Bytes from which on a result is not expected to stay in the last-level cache until it is read.
+constexpr size_t kLarge = size_t{8} << 20;
+
 /// What one call has in common, and what of it one (window, head) needs.
 template <class T>
 struct Windows {
@@ -160,8 +163,9 @@ void forward(const WindowAttention& k) {
     for_windows(w, e, rows, head, group * windows / groups, (group + 1) * windows / groups, [&](int64_t) {
       gather_window(w, t, e, head);
       attend(t, e.terms(rows));
-      scatter_rows(t, t.out, [&](int64_t i) { return e.cells.token[i] < 0 ? int64_t{-1} : e.cells.token[i] * w.channels + head * w.d; }, 1.0f, k.y.as<T>());
+      scatter_rows(t, t.out, [&](int64_t i) { return e.cells.token[i] < 0 ? int64_t{-1} : e.cells.token[i] * w.channels + head * w.d; }, 1.0f, k.y.as<T>(), k.y.bytes() > kLarge);
     });
+    end_streaming();
   });
 }
 
@@ -191,9 +195,10 @@ void gradient_of(const WindowAttentionGrad& k, const Windows<T>& w, const HeadTi
   }
   T* out = k.dqkv.as<T>() + head * w.d;
   const auto token = [&](int64_t i) { return e.cells.token[i] < 0 ? int64_t{-1} : e.cells.token[i] * (3 * w.channels); };
-  scatter_rows(t, t.dq, token, q_factor, out);
-  scatter_rows(t, t.dk, token, 1.0f, out + w.channels);
-  scatter_rows(t, t.dv, token, 1.0f, out + 2 * w.channels);
+  const bool large = k.dqkv.bytes() > kLarge;
+  scatter_rows(t, t.dq, token, q_factor, out, large);
+  scatter_rows(t, t.dk, token, 1.0f, out + w.channels, large);
+  scatter_rows(t, t.dv, token, 1.0f, out + 2 * w.channels, large);
 }
 
 /// Sums the gradient of the bias matrix into the table's entries.
@@ -226,6 +231,7 @@ void backward(const WindowAttentionGrad& k) {
       prefetch_rows(e.next, n, k.dy.as<T>() + head * w.d, w.channels, w.d, 1, int64_t{0});
       gradient_of(k, w, t, e, head, &dscale);
     });
+    end_streaming();
     collect_bias(w, rows, e.dbias, partial + item * pitch);
     partial[item * pitch + pitch - 1] = dscale;
   });
