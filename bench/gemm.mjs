@@ -50,7 +50,7 @@ function ours({ product, rows, inputs, outputs }) {
 }
 
 function startRival() {
-  const child = spawn(option.python, [fileURLToPath(new URL('gemm_torch.py', import.meta.url))], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(option.python, [fileURLToPath(new URL('rivals/gemm_torch.py', import.meta.url))], { stdio: ['pipe', 'pipe', 'inherit'] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {
     async times(request) {

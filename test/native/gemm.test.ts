@@ -143,7 +143,7 @@ describe('matmul', () => {
       });
       for (const { level, results } of runs) expectClose(results[0] as Float32Array, want, k, `${level} ${m}x${n}x${k}`);
     }
-  }, 120_000);
+  }, 300_000);
 
   test('a batch of one is used for every product of the other', () => {
     const [batch, m, n, k] = [5, 9, 11, 13];
@@ -227,7 +227,7 @@ describe.each(['f32', 'bf16'] as const)('linear in %s', (dtype) => {
           expectClose(results[1] as Float32Array, pre, I, `${level} pre ${rows}x${I}x${O}`, rounding);
         }
       }
-  }, 120_000);
+  }, 300_000);
 
   test('gradients of input, weight and bias, with GELU on either side', () => {
     for (const [rows, I, O] of LINEAR_SHAPES)
@@ -276,7 +276,7 @@ describe.each(['f32', 'bf16'] as const)('linear in %s', (dtype) => {
           expectClose(results[5] as Float32Array, dbBound, rows, `${level} dbias alone ${at}`);
         }
       }
-  }, 120_000);
+  }, 300_000);
 });
 
 test('GELU and its derivative over the whole range', () => {
@@ -292,6 +292,23 @@ test('GELU and its derivative over the whole range', () => {
     result[1]?.forEach((v, i) => expect(Math.abs(v - geluDerivative(x[i] as number)), `gelu'(${x[i]})`).toBeLessThanOrEqual(2e-7));
     freeAll(y, dx);
     return result;
+  });
+});
+
+test('NaN and infinities pass through GELU as they do in its definition', () => {
+  const x = Float32Array.of(NaN, Infinity, -1e30, 0);
+  everywhere(() => {
+    const [y, dx] = [output([4, 1]), output([4, 1])];
+    kernels.linear({ x: input([4, 1], x), weight: input([1, 1], Float32Array.of(1)), y, activation: 1 });
+    kernels.linearGrad({ dy: input([4, 1], new Float32Array(4).fill(1)), weight: input([1, 1], Float32Array.of(1)), pre: input([4, 1], x), dx });
+    const [values, slopes] = [read(y), read(dx)];
+    freeAll(y, dx);
+    expect([...values.subarray(0, 2)]).toEqual([NaN, Infinity]);
+    expect(Math.abs(values[2] as number)).toBeLessThan(1e-6);
+    expect(values[3]).toBe(0);
+    expect(slopes[0]).toBeNaN();
+    expect(slopes[3]).toBe(0.5);
+    return [values, slopes];
   });
 });
 
