@@ -1,4 +1,5 @@
 import { SimmimError } from '../errors';
+import { KERNEL_NAMES } from './kernels.gen';
 import { type Addon, type StorageDType, DTYPE_NUMBER, loadAddon } from './load';
 
 /** Where the bytes of a tensor are: a native handle, 0 while not allocated. */
@@ -77,8 +78,18 @@ export class Mailbox {
 
 let shared: Mailbox | undefined;
 
-/** The mailbox of this JavaScript environment (main thread or worker). */
+/** The mailbox of this JavaScript environment (main thread or worker). Throws `unsupported` for an addon of another version. */
 export function mailbox(): Mailbox {
-  shared ??= new Mailbox(loadAddon());
+  shared ??= new Mailbox(checked(loadAddon()));
   return shared;
+}
+
+/** Kernels are called by number: an addon older or newer than kernels.gen.ts would run the wrong ones. */
+function checked(addon: Addon): Addon {
+  const names = (JSON.parse(addon.schema()) as { name: string }[]).map((kernel) => kernel.name);
+  const differing = KERNEL_NAMES.findIndex((name, i) => names[i] !== name);
+  if (differing >= 0 || names.length !== KERNEL_NAMES.length) {
+    throw new SimmimError('unsupported', 'load', `the native addon is of another version (${names.length} kernels, expected ${KERNEL_NAMES.length}): run 'npm run build:native' in a checkout, 'npm rebuild simmim' otherwise`);
+  }
+  return addon;
 }
