@@ -36,7 +36,7 @@ export function pictureRows(built: BuiltModel, batch: Batch, size: readonly [num
     const ctx: Context = { training: false, precision: 'f32', clock: time };
     const images = tf.tensor(batch.images, [count, 3, height, width], 'float32');
     const hidden = built.masks(time, count);
-    predicted = new Float32Array(built.model.reconstruct(images, hidden, ctx).dataSync());
+    predicted = new Float32Array(atFullSize(built.model.reconstruct(images, hidden, ctx), size).dataSync());
     mask = new Float32Array(hidden.dataSync());
   });
   const columns = width / patch;
@@ -47,6 +47,14 @@ export function pictureRows(built: BuiltModel, batch: Batch, size: readonly [num
     const where = Array.from({ length: height * width }, (_, i) => hiddenAt(b, i));
     return { name, pictures: [original, original.map((v, i) => (where[Math.floor(i / 3)] ? GREY : v)), reconstruction, original.map((v, i) => (where[Math.floor(i / 3)] ? (reconstruction[i] as number) : v))] };
   });
+}
+
+/** A picture [B, C, R, S] of lower resolution with its pixels repeated to [B, C, H, W]. */
+function atFullSize(picture: tf.Tensor, [height, width]: readonly [number, number]): tf.Tensor {
+  const [batch = 0, channels = 0, rows = 0, columns = 0] = picture.shape;
+  if (rows === height && columns === width) return picture;
+  const spread = tf.mul(tf.reshape(picture, [batch, channels, rows, 1, columns, 1]), tf.ones([1, 1, 1, height / rows, 1, width / columns]));
+  return tf.reshape(spread, [batch, channels, height, width]);
 }
 
 /** Planar normalised values to interleaved bytes. */

@@ -6,6 +6,7 @@ import { short } from '../train/metrics';
 import { applyOverrides, parseRecipe, recipeToYaml, type Recipe } from '../train/recipe';
 import { loadRecipe } from '../train/recipe_files';
 import { type OpenRun, openRun } from '../train/run';
+import { withMaskGrid } from '../train/task';
 import type { RunSummary } from '../train/trainer';
 import { useBackend } from './backend';
 import { ConsoleReporter } from './progress';
@@ -32,7 +33,7 @@ export async function pretrain(options: PretrainOptions, print: (line: string) =
   const out = options.out ?? (options.recipe ? join('runs', options.recipe.replace(/\.ya?ml$/, '').split(/[\\/]/).slice(-2).join('-')) : null);
   if (out === null) throw new SimmimError('invalid_argument', 'pretrain', "give --recipe NAME (see 'simmim recipes'), or --resume with the --out folder of a run");
   const checkpoint = options.resume ? latestCheckpoint(checkpointsFolder(out), print) : null;
-  const recipe = chooseRecipe(options, checkpoint, out);
+  const recipe = await chooseRecipe(options, checkpoint, out);
   if (options.printConfig) {
     print(recipeToYaml(recipe).trimEnd());
     return;
@@ -52,15 +53,15 @@ export async function pretrain(options: PretrainOptions, print: (line: string) =
 }
 
 /** The recipe: from the file, or on resume from the checkpoint, with which a given one must agree. */
-function chooseRecipe(options: PretrainOptions, checkpoint: Checkpoint | null, out: string): Recipe {
+async function chooseRecipe(options: PretrainOptions, checkpoint: Checkpoint | null, out: string): Promise<Recipe> {
   const overrides = [...options.set, ...(options.data === undefined ? [] : [`data.source=folder`, `data.folder=${JSON.stringify(resolve(options.data))}`])];
   if (options.resume && !checkpoint) {
     if (!options.recipe) throw new SimmimError('not_found', 'pretrain', `'${out}' holds no checkpoint to resume`);
-    return loadRecipe(options.recipe, overrides); // nothing was saved yet: from the start
+    return withMaskGrid(loadRecipe(options.recipe, overrides)); // nothing was saved yet: from the start
   }
-  if (!checkpoint) return loadRecipe(options.recipe ?? '', overrides);
+  if (!checkpoint) return withMaskGrid(loadRecipe(options.recipe ?? '', overrides));
   const stored = checkpoint.state.recipe;
-  const wanted = options.recipe ? loadRecipe(options.recipe, overrides) : overrides.length > 0 ? parseRecipe(applyOverrides(stored, overrides), '--set') : stored;
+  const wanted = options.recipe ? await withMaskGrid(loadRecipe(options.recipe, overrides)) : overrides.length > 0 ? parseRecipe(applyOverrides(stored, overrides), '--set') : stored;
   const difference = firstDifference(stored, wanted);
   if (difference) throw new SimmimError('invalid_argument', 'pretrain', `cannot resume '${checkpoint.folder}': ${difference}; start a new run with another --out`);
   return wanted;

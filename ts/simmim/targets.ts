@@ -3,6 +3,7 @@ import { SimmimError } from '../errors';
 import type { Pair } from '../models/encoder';
 import { Constant } from '../nn/module';
 import { pixelShuffle } from '../ops/pixel_shuffle';
+import type { Codebook } from './codebook';
 
 /**
  * What the head predicts (paper sections 3.4 and 4.1.4, Table 6). `resolution` is the target's side in pixels (or
@@ -13,13 +14,13 @@ import { pixelShuffle } from '../ops/pixel_shuffle';
  * - bins: each channel's 8-bit value cut into `bins` equal classes.
  * - clusters: the nearest of K palette colours (iGPT; rows of RGB in [0, 1]).
  * - tokens: ids below `vocabulary` from a visual tokenizer (BEiT), one for each cell of a `resolution` grid,
- *   given to `loss` with each batch.
+ *   given to `loss` with each batch, or found by `codebook`.
  */
 export type TargetSpec =
   | { kind: 'rgb'; resolution?: number | Pair; normalise?: 'patch' | 'window'; size?: number }
   | { kind: 'bins'; bins: number; resolution?: number | Pair }
   | { kind: 'clusters'; palette: readonly (readonly number[])[]; resolution?: number | Pair }
-  | { kind: 'tokens'; vocabulary: number; resolution: number | Pair };
+  | { kind: 'tokens'; vocabulary: number; resolution: number | Pair; codebook?: Codebook };
 
 /** What was subtracted from and divided out of images in [0, 1], for each channel. */
 export interface ImageStatistics {
@@ -262,11 +263,14 @@ class TokenTarget implements Target {
   constructor(
     readonly resolution: [number, number],
     readonly values: number,
+    private readonly codebook?: Codebook,
   ) {
+    if (codebook && codebook.size !== values) refuse(`vocabulary is ${values}, but codebook has ${codebook.size} patches`);
     if (!Number.isInteger(values) || values < 2) refuse(`vocabulary is ${values}, expected a whole number of at least 2`);
   }
 
-  make(images: tf.Tensor, tokens?: tf.Tensor): tf.Tensor {
+  make(images: tf.Tensor, given?: tf.Tensor): tf.Tensor {
+    const tokens = given ?? this.codebook?.tokens(images);
     const shape = [images.shape[0] as number, ...this.resolution];
     if (!tokens) refuse(`a token target needs the batch's tokens, int32 [${shape.join(', ')}]`);
     if (tokens.shape.length !== 3 || shape.some((n, axis) => tokens.shape[axis] !== n)) {
@@ -275,7 +279,8 @@ class TokenTarget implements Target {
     return tf.reshape(tokens, [shape[0] as number, 1, ...this.resolution]);
   }
 
-  picture(): tf.Tensor {
+  picture(pred: tf.Tensor): tf.Tensor {
+    if (this.codebook) return this.codebook.picture(tf.squeeze(bestClass(pred, 1, this.values, this.resolution), [1]));
     return refuse('token ids have no picture without their decoder');
   }
 }
@@ -306,7 +311,7 @@ export function createTarget(spec: TargetSpec, imageSize: Pair, channels: number
     case 'clusters':
       return new ClusterTarget(resolution, channels, spec.palette, known);
     case 'tokens':
-      return new TokenTarget(resolution, spec.vocabulary);
+      return new TokenTarget(resolution, spec.vocabulary, spec.codebook);
     case 'rgb':
       break;
     default:

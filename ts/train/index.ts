@@ -13,3 +13,4 @@ export { TrainingStep, type MaskedModel, type MaskSource, type StepOptions } fro
 export { StepState } from './step_state';
 export { Timetable } from './timetable';
 export { Trainer, type Reporter, type RunSummary, type TrainerParts } from './trainer';
+export { maskSource, maskStrategy, targetSpec, withMaskGrid } from './task';

@@ -2,6 +2,8 @@ import { z } from 'zod';
 import { Document, parse as parseYaml, parseDocument, visit } from 'yaml';
 import { distance } from 'fastest-levenshtein';
 import { SimmimError } from '../errors';
+import { headNames } from '../simmim/heads';
+import { lossNames } from '../simmim/losses';
 import { SCHEDULES } from './schedule';
 
 const positive = z.number().positive();
@@ -39,16 +41,46 @@ const model = z.strictObject({
 });
 
 const masking = z.strictObject({
+  /** random: single cells; square: one square of them; block: BEiT's rectangles; explicit: always the same cells. */
+  strategy: z.enum(['random', 'square', 'block', 'explicit']).default('random'),
   /** Side of a mask cell in pixels: a multiple of the encoder's patch size that divides the image. */
   patchSize: count.default(32),
   /** Share of the cells that is hidden; the number of cells is rounded up. */
   ratio: share.default(0.6),
+  /** block: fewest cells of a rectangle; null = as many as make 64 x 64 pixels. */
+  minCells: count.nullable().default(null),
+  /** block: smallest ratio of the sides. */
+  minAspect: share.default(0.3),
+  /** explicit: a picture (white = hidden) of the image's size or of one pixel a cell, or an .npy grid (non-zero = hidden). */
+  file: z.string().nullable().default(null),
+  /** explicit: rows of 0 and 1 (hidden). A run writes those of `file` here, so that its checkpoints hold the mask. */
+  grid: z.array(z.array(z.union([z.literal(0), z.literal(1)], { error: 'expected 0 (visible) or 1 (hidden)' }))).nullable().default(null),
+});
+
+const target = z.strictObject({
+  /** rgb: colours; bins: classes of each channel; clusters: nearest palette colour; tokens: nearest codebook patch. */
+  kind: z.enum(['rgb', 'bins', 'clusters', 'tokens']).default('rgb'),
+  /** Pixels, one number or [height, width]; null = the image's (tokens: one for each patch of the codebook). */
+  resolution: size.nullable().default(null),
+  /** rgb: standardise each patch (MAE) or each pixel by the window around it (SwinV2). */
+  normalise: z.enum(['none', 'patch', 'window']).default('none'),
+  /** Side of that patch or window in pixels; null = 16 or 47. */
+  normaliseSize: count.nullable().default(null),
+  /** bins: classes of each channel's 8-bit value. */
+  bins: z.int().min(2).max(256).default(8),
+  /** clusters: .npy of [K, 3] colours in 0..1, as `simmim cluster` writes. */
+  palette: z.string().nullable().default(null),
+  /** tokens: .npy of [K, 3, P, P] patches in 0..1, as `simmim cluster --patch P` writes. */
+  codebook: z.string().nullable().default(null),
 });
 
 const loss = z.strictObject({
-  kind: z.enum(['l1', 'l2', 'smooth_l1']).default('l1'),
+  /** l1, l2 and smooth_l1 compare colours, cross_entropy compares classes (bins, clusters, tokens). */
+  kind: z.enum(lossNames).default('l1'),
   /** Where smooth_l1 turns from square to linear. */
   beta: positive.default(1),
+  /** Count hidden pixels only (prediction), or all of them (reconstruction). */
+  maskedOnly: z.boolean().default(true),
 });
 
 const data = z.strictObject({
@@ -149,7 +181,10 @@ const quirks = z.strictObject({
 const recipe = z.strictObject({
   name: z.string().default('unnamed'),
   model: model.prefault({}),
+  /** Prediction head (paper Table 2). */
+  head: z.enum(headNames).default('linear'),
   masking: masking.prefault({}),
+  target: target.prefault({}),
   loss: loss.prefault({}),
   data: data.prefault({}),
   train: train.prefault({}),
@@ -226,6 +261,10 @@ function checkTogether(r: Recipe, origin: string): Recipe {
   if (r.schedule.warmupEpochs > r.train.epochs) refuse(`schedule.warmupEpochs is ${r.schedule.warmupEpochs}, expected at most train.epochs = ${r.train.epochs}`);
   if (r.data.cropScale[0] > r.data.cropScale[1] || r.data.cropScale[1] > 1) refuse(`data.cropScale is [${r.data.cropScale.join(', ')}], expected two shares of the area in ascending order, at most 1`);
   if (r.data.cropRatio[0] > r.data.cropRatio[1]) refuse(`data.cropRatio is [${r.data.cropRatio.join(', ')}], expected ascending order`);
+  if (r.masking.strategy === 'explicit') {
+    if (r.masking.file === null && r.masking.grid === null) refuse('masking.strategy is explicit: give the cells with masking.file or masking.grid');
+    return r;
+  }
   const [h, w] = imageSizeOf(r);
   if (h % r.masking.patchSize !== 0 || w % r.masking.patchSize !== 0) {
     refuse(`masking.patchSize is ${r.masking.patchSize}, expected a divisor of the image size ${h} x ${w}: mask cells tile the image`);

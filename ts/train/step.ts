@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { backward } from '../autodiff';
 import type { Context } from '../nn/context';
+import type { Target } from '../simmim';
 import type { FlatBuffers } from './flat_buffers';
 import type { StepState } from './step_state';
 
@@ -8,6 +9,8 @@ import type { StepState } from './step_state';
 export interface MaskedModel {
   /** images [B, C, H, W], mask [B, H/patch, W/patch] float32, 1 = hidden -> the loss. */
   loss(images: tf.Tensor, mask: tf.Tensor, ctx: Context): tf.Scalar;
+  /** What it predicts; absent = the images. */
+  readonly target?: Target;
 }
 
 /** Makes the masks of a batch from the clock; called once for each micro step. */
