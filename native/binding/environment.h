@@ -3,6 +3,7 @@
 #pragma once
 #include <napi.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -33,6 +34,9 @@ class Environment {
 
   /// Waits for a replay under way: eager calls, reads and writes keep one sequential order with programs.
   void join();
+  bool busy() const;
+  /// Runs `work` after everything put off before it, on the thread that replays programs.
+  void defer(std::function<void()> work);
   /// Throws Error{not_recordable} while a program is being recorded.
   void refuse_while_recording(const char* what) const;
 
@@ -51,6 +55,7 @@ class Environment {
   std::unique_ptr<Recording> recording;
   std::unique_ptr<Player> player;
   bool trace = false;
+  bool defers = false;  // SIMMIM_EAGER=deferred: large eager calls run behind the event loop
   uint64_t calls = 0;
 
  private:

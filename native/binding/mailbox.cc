@@ -1,6 +1,10 @@
 // call(id): decode the mailbox by the kernel's spec, check, run, write output handles back.
 #include <chrono>
 #include <cstdio>
+#include <cstring>
+#include <set>
+#include <string_view>
+#include <vector>
 
 #include "../kernels/registry.h"
 #include "environment.h"
@@ -28,8 +32,36 @@ void print_trace(const KernelInfo& kernel, const void* args, std::chrono::steady
   fprintf(stderr, "simmim %s # %.1f us\n", kernel.describe(args).c_str(), us);
 }
 
+/// Bytes of tensors from which a call is worth handing to another thread.
+constexpr size_t kWorthDeferring = size_t{2} << 20;
+
+/// Kernels whose check() looks at shapes and parameters alone, so that a call may be queued while the values of its
+/// tensors are still being computed. Any other kernel waits for the queue.
+bool is_deferrable(int id) {
+  static const std::set<std::string_view> names{"fill", "unary", "predicate", "binary", "compare", "select", "cast", "reduce", "arg_reduce", "strided_copy", "softmax", "scan", "top_k", "matmul", "conv2d",
+                                                "conv2d_input_grad", "conv2d_filter_grad", "depthwise", "depthwise_input_grad", "depthwise_filter_grad", "pool", "pool_grad", "batch_norm"};
+  static const std::vector<char> by_id = [] {
+    std::vector<char> out;
+    for (int i = 0; i < kernel_count(); i++) out.push_back(names.contains(kernel_at(i).name));
+    return out;
+  }();
+  return by_id[static_cast<size_t>(id)];
+}
+
+/// Bytes of the tensors in the first `count` words of the mailbox.
+size_t tensor_bytes(const int32_t* words, int count) {
+  size_t total = 0;
+  for (int at = 0; at + 3 <= count; at += 3 + words[at + 2]) {
+    size_t bytes = words[at] == -1 ? 0 : size_of(static_cast<DType>(words[at + 1]));
+    for (int i = 0; i < words[at + 2]; i++) bytes *= static_cast<size_t>(words[at + 3 + i]);
+    total += bytes;
+  }
+  return total;
+}
+
 void run_kernel(Environment& environment, int id, const KernelInfo& kernel) {
-  environment.join();
+  const bool may_defer = environment.defers && !environment.trace && !environment.recording && is_deferrable(id);
+  if (!may_defer) environment.join();
   alignas(64) char args[kMaxArguments];
   Recording* recording = environment.recording.get();
   if (recording) recording->touched.clear();
@@ -39,6 +71,17 @@ void run_kernel(Environment& environment, int id, const KernelInfo& kernel) {
   kernel.check(args);
   Workspace workspace(environment.storages.arena(), kernel.workspace_bytes(args));
   kernel.set_workspace(args, workspace.data());
+  if (may_defer && (tensor_bytes(mail.words, mail.word_at) >= kWorthDeferring || environment.busy())) {
+    // Memory that is given back meanwhile is handed out again only to calls behind this one.
+    std::vector<char> copy(args, args + kernel.size);
+    environment.defer([run = kernel_function(id), copy = std::move(copy)] {
+      alignas(64) char aligned[kMaxArguments];
+      std::memcpy(aligned, copy.data(), copy.size());
+      run(aligned);
+    });
+    pending.commit();
+    return;
+  }
   const auto start = environment.trace ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
   kernel_function(id)(args);
   if (environment.trace) print_trace(kernel, args, start);

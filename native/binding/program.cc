@@ -1,16 +1,21 @@
-// Recording and replaying programs. A replay runs on a thread of its own and resolves a promise, so the
-// event loop stays free for data loading and signals meanwhile.
+// Recording and replaying programs, and eager calls that are put off. Both run on a thread of its own in the order they
+// were asked for, so the event loop stays free for data loading and signals meanwhile.
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
+#include <cstdlib>
+#include <cstring>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <thread>
 
+#include "../core/free_hook.h"
 #include "environment.h"
 
 namespace simmim {
 
-/// One thread that replays programs in the order they were asked for.
+/// One thread that replays programs and runs calls that were put off, in the order they were asked for.
 class Player {
  public:
   explicit Player(Napi::Env env)
@@ -28,32 +33,50 @@ class Player {
 
   void play(Napi::Env env, const Program& program, Napi::Promise::Deferred deferred) {
     if (pending_++ == 0) done_.Ref(env);  // a pending promise keeps the process alive, an idle player does not
-    std::lock_guard<std::mutex> lock(mutex_);
-    jobs_.push_back({&program, new Napi::Promise::Deferred(deferred)});
-    wake_.notify_all();
+    push({[&program] { program.replay(); }, new Napi::Promise::Deferred(deferred)});
   }
+  /// As play(), for any work whose end resolves a promise.
+  void promise(Napi::Env env, std::function<void()> work, Napi::Promise::Deferred deferred) {
+    if (pending_++ == 0) done_.Ref(env);
+    push({std::move(work), new Napi::Promise::Deferred(deferred)});
+  }
+  void defer(std::function<void()> work) { push({std::move(work), nullptr}); }
+  bool busy() const { return waiting_.load(std::memory_order_acquire) > 0; }
   void join() {
+    for (int spins = 0; spins < 2000 && busy(); spins++) std::this_thread::yield();
+    if (!busy()) return;
     std::unique_lock<std::mutex> lock(mutex_);
     idle_.wait(lock, [this] { return jobs_.empty(); });
   }
 
  private:
   struct Job {
-    const Program* program;
-    Napi::Promise::Deferred* deferred;
+    std::function<void()> work;
+    Napi::Promise::Deferred* deferred;  // null where nobody waits
   };
+
+  void push(Job job) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      waiting_.fetch_add(1, std::memory_order_relaxed);
+      jobs_.push_back(std::move(job));
+    }
+    wake_.notify_all();
+  }
 
   void loop() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       wake_.wait(lock, [this] { return quit_ || !jobs_.empty(); });
       if (quit_) break;
-      Job job = jobs_.front();
+      Job job = std::move(jobs_.front());
       lock.unlock();
-      job.program->replay();
+      job.work();
       lock.lock();
       jobs_.pop_front();
+      waiting_.fetch_sub(1, std::memory_order_release);
       if (jobs_.empty()) idle_.notify_all();
+      if (!job.deferred) continue;
       lock.unlock();
       done_.NonBlockingCall([this, deferred = job.deferred](Napi::Env env, Napi::Function) {
         std::unique_ptr<Napi::Promise::Deferred> owned(deferred);
@@ -69,16 +92,30 @@ class Player {
   std::condition_variable wake_, idle_;
   std::deque<Job> jobs_;
   bool quit_ = false;
+  std::atomic<int> waiting_{0};  // jobs not finished
   int pending_ = 0;  // touched on the JavaScript thread only
   Napi::ThreadSafeFunction done_;
   std::thread thread_;
 };
 
-Environment::Environment(Napi::Env env) : env(env) {}
-Environment::~Environment() { player.reset(); }
+Environment::Environment(Napi::Env env) : env(env) {
+  const char* wish = std::getenv("SIMMIM_EAGER");
+  defers = wish && !std::strcmp(wish, "deferred");
+  before_free() = [this] { join(); };
+}
+Environment::~Environment() {
+  before_free() = nullptr;
+  player.reset();
+}
 
 void Environment::join() {
   if (player) player->join();
+}
+bool Environment::busy() const { return player && player->busy(); }
+
+void Environment::defer(std::function<void()> work) {
+  if (!player) player = std::make_unique<Player>(env);
+  player->defer(std::move(work));
 }
 
 void Environment::refuse_while_recording(const char* what) const {
@@ -161,6 +198,33 @@ Napi::Value Replay(const Napi::CallbackInfo& info) {
   });
 }
 
+/// readLater(handle, typedArray) -> Promise: the values as they are after the work asked for so far
+Napi::Value ReadLater(const Napi::CallbackInfo& info) {
+  return guarded(info, "readLater", [&]() -> Napi::Value {
+    Environment& e = Environment::of(info.Env());
+    e.refuse_while_recording("reading a tensor");
+    const auto& slot = e.storages.get(info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : 0);
+    if (!info[1].IsTypedArray()) fail("target is not a typed array");
+    auto array = info[1].As<Napi::TypedArray>();
+    if (array.ByteLength() > slot.bytes) fail("%zu bytes wanted from a storage of %zu", array.ByteLength(), slot.bytes);
+    void* target = static_cast<char*>(array.ArrayBuffer().Data()) + array.ByteOffset();
+    auto deferred = Napi::Promise::Deferred::New(info.Env());
+    if (!e.player) e.player = std::make_unique<Player>(info.Env());
+    // The array lives in the closure that resolves the promise (ts/backend keeps it there).
+    e.player->promise(info.Env(), [target, from = slot.data, bytes = array.ByteLength()] { if (bytes) std::memcpy(target, from, bytes); }, deferred);
+    return deferred.Promise();
+  });
+}
+
+/// busy() -> whether work that was put off is unfinished
+Napi::Value Busy(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), Environment::of(info.Env()).busy()); }
+
+/// join(): waits for it
+Napi::Value Join(const Napi::CallbackInfo& info) {
+  Environment::of(info.Env()).join();
+  return info.Env().Undefined();
+}
+
 Napi::Value ReplaySync(const Napi::CallbackInfo& info) {
   return guarded(info, "replaySync", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
@@ -195,6 +259,9 @@ void export_program(Napi::Env env, Napi::Object exports) {
   exports.Set("endRecording", Napi::Function::New<EndRecording>(env, "endRecording"));
   exports.Set("abortRecording", Napi::Function::New<AbortRecording>(env, "abortRecording"));
   exports.Set("replay", Napi::Function::New<Replay>(env, "replay"));
+  exports.Set("readLater", Napi::Function::New<ReadLater>(env, "readLater"));
+  exports.Set("busy", Napi::Function::New<Busy>(env, "busy"));
+  exports.Set("join", Napi::Function::New<Join>(env, "join"));
   exports.Set("replaySync", Napi::Function::New<ReplaySync>(env, "replaySync"));
   exports.Set("disposeProgram", Napi::Function::New<DisposeProgram>(env, "disposeProgram"));
   exports.Set("describeProgram", Napi::Function::New<DescribeProgram>(env, "describeProgram"));

@@ -1,5 +1,6 @@
 // Storages seen from JavaScript: allocate, upload, read, view, release, statistics.
 #include <cstring>
+#include <vector>
 
 #include "environment.h"
 
@@ -37,6 +38,8 @@ Bytes bytes_argument(const Napi::Value& value, const char* name) {
   return {static_cast<char*>(data), value.As<Napi::TypedArray>().ByteLength()};
 }
 
+constexpr size_t kSmallUpload = 65536;  // bytes copied aside rather than waited for
+
 void copy_bytes(void* to, const void* from, size_t n) {
   if (n) std::memcpy(to, from, n);
 }
@@ -70,10 +73,19 @@ Napi::Value Upload(const Napi::CallbackInfo& info) {
     }
     char* data = e.storages.get(handle).data;
     const size_t given = source.size < wanted ? source.size : wanted;
-    copy_bytes(data, source.data, given);
-    if (given < wanted) {
-      if (dtype == DType::f32) for (size_t i = given; i + 4 <= wanted; i += 4) std::memcpy(data + i, "\x00\x00\xc0\x7f", 4);
-      else std::memset(data + given, 0, wanted - given);
+    const auto write = [=](const char* from) {
+      copy_bytes(data, from, given);
+      if (dtype == DType::f32)
+        for (size_t i = given; i + 4 <= wanted; i += 4) std::memcpy(data + i, "\x00\x00\xc0\x7f", 4);
+      else if (given < wanted)
+        std::memset(data + given, 0, wanted - given);
+    };
+    // The block may have been given back by somebody whose work was put off: write after it.
+    if (e.busy() && wanted <= kSmallUpload) {
+      e.defer([write, copy = std::vector<char>(source.data, source.data + given)] { write(copy.data()); });
+    } else {
+      e.join();
+      write(source.data);
     }
     e.report_memory();
     return Napi::Number::New(info.Env(), handle);

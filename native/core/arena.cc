@@ -7,6 +7,7 @@
 #endif
 
 #include "error.h"
+#include "free_hook.h"
 
 namespace simmim {
 namespace {
@@ -33,6 +34,11 @@ void* system_allocate(size_t bytes) {
 }
 
 }  // namespace
+
+std::function<void()>& before_free() {
+  static thread_local std::function<void()> hook;
+  return hook;
+}
 
 Arena::~Arena() { trim(); }
 
@@ -76,6 +82,7 @@ void Arena::make_room(size_t need) {
   const size_t limit = stats_.peak + stats_.peak / 8 + kSlack;
   for (auto it = free_.rbegin(); it != free_.rend() && stats_.live + stats_.cached + need > limit; ++it)
     while (!it->second.empty() && stats_.live + stats_.cached + need > limit) {
+      if (before_free()) before_free()();
       std::free(it->second.back());
       it->second.pop_back();
       stats_.cached -= it->first;
@@ -83,6 +90,7 @@ void Arena::make_room(size_t need) {
 }
 
 void Arena::trim() {
+  if (before_free()) before_free()();
   for (auto& [size, blocks] : free_) {
     for (void* block : blocks) std::free(block);
     stats_.cached -= size * blocks.size();

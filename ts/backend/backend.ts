@@ -70,8 +70,18 @@ export class NativeBackend extends tf.KernelBackend {
     return target;
   }
 
+  /** Resolves when the work asked for so far is done; the event loop runs meanwhile. */
   override async read(dataId: tf.DataId): Promise<tf.BackendValues> {
-    return this.readSync(dataId);
+    const record = this.own(dataId);
+    if (record.complexTensorInfos) {
+      const { real, imag } = record.complexTensorInfos;
+      const parts = await Promise.all([this.read(real.dataId), this.read(imag.dataId)]);
+      return tf.backend_util.mergeRealAndImagArrays(parts[0] as Float32Array, parts[1] as Float32Array);
+    }
+    if (record.host !== null || record.dtype === 'bf16' || !this.addon.busy()) return this.readSync(dataId);
+    const target = emptyHostArray(record.tfDtype, record.count);
+    await this.addon.readLater(record.handle, target);
+    return target;
   }
 
   bufferSync<R extends tf.Rank, D extends tf.DataType>(info: tf.TensorInfo): tf.TensorBuffer<R, D> {
@@ -121,8 +131,10 @@ export class NativeBackend extends tf.KernelBackend {
     return true;
   }
   override async time(f: () => void): Promise<tf.BackendTimingInfo> {
+    this.addon.join();
     const start = process.hrtime.bigint();
     f();
+    this.addon.join();
     return { kernelMs: Number(process.hrtime.bigint() - start) / 1e6 };
   }
   override floatPrecision(): 16 | 32 {

@@ -38,6 +38,12 @@ export interface Addon {
   upload(dtype: number, values: HostArray, count: number): number;
   writeInto(handle: number, values: HostArray, byteOffset: number): void;
   readInto(handle: number, target: HostArray): void;
+  /** Fills `target` (whose bytes must stay referenced) once the work asked for so far is done. */
+  readLater(handle: number, target: HostArray): Promise<void>;
+  /** Whether calls that were put off are unfinished. */
+  busy(): boolean;
+  /** Waits for them. */
+  join(): void;
   view(handle: number, byteOffset: number, byteLength: number, dtype: number): number;
   release(handle: number): boolean;
   stats(): NativeStats;

@@ -1,0 +1,10 @@
+// What must happen before an arena of this thread gives memory back to the system: work that was put off may use it.
+#pragma once
+#include <functional>
+
+namespace simmim {
+
+/// Of the JavaScript environment that this thread runs; empty on other threads.
+std::function<void()>& before_free();
+
+}  // namespace simmim
