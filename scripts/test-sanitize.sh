@@ -11,5 +11,5 @@ filters=("$@")
 preload="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
 # Node itself leaks on purpose at exit, hence no leak check here; leaks are counted by the arena in every op test.
 env LD_PRELOAD="$preload" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-  SIMMIM_ADDON="$PWD/build/asan/simmim.node" SIMMIM_SLOW=10 \
+  SIMMIM_ADDON="$PWD/build/asan/simmim.node" \
   npx vitest run --config test/vitest.config.ts "${filters[@]}"

@@ -20,7 +20,6 @@ struct Recording {
   explicit Recording(Arena& arena) : program(std::make_unique<Program>(arena)) {}
   std::unique_ptr<Program> program;
   std::vector<Block*> touched;   // of the call under way
-  size_t uploaded = 0;           // bytes of constants so far
 };
 
 class Environment {

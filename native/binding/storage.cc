@@ -65,7 +65,6 @@ Napi::Value Upload(const Napi::CallbackInfo& info) {
     const Handle handle = e.storages.allocate(dtype, wanted);
     if (e.recording) {  // a constant of the program
       e.recording->program->keep(e.storages.get(handle).block);
-      e.recording->uploaded += wanted;
       if (wanted > kMaxConstant) {
         e.storages.release(handle);
         fail_as("not_recordable", "%zu bytes of host values would be frozen into the program (at most %zu): pass them as an input", wanted, kMaxConstant);

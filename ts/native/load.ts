@@ -85,7 +85,6 @@ let loaded: Addon | undefined;
 export function loadAddon(): Addon {
   if (loaded) return loaded;
   const root = packageRoot();
-  // eslint-disable-next-line @typescript-eslint/no-require-imports -- node-gyp-build is CommonJS and finds a file, it is not a module of ours
   const find = require('node-gyp-build') as { path(dir: string): string };
   let file: string;
   try {
