@@ -12,6 +12,7 @@ const MAX_LINES = 600;
 const TS_LAYERS = {
   root: [],
   formats: ['root'],
+  charts: ['root'],
   native: ['root'],
   backend: ['root', 'native'],
   autodiff: ['root'],
@@ -21,10 +22,10 @@ const TS_LAYERS = {
   simmim: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models'],
   data: ['root', 'formats', 'native'],
   node: ['root', 'formats', 'native', 'backend'],
-  train: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'node', 'recipes'],
+  train: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'node', 'recipes', 'charts'],
   recipes: ['root'],
-  report: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node'],
-  cli: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'recipes', 'report'],
+  report: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'charts'],
+  cli: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'recipes', 'report', 'charts'],
 };
 const NATIVE_LAYERS = {
   core: [],
