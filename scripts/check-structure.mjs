@@ -23,9 +23,10 @@ const TS_LAYERS = {
   data: ['root', 'formats', 'native'],
   node: ['root', 'formats', 'native', 'backend'],
   train: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'node', 'recipes', 'charts'],
+  ablation: ['root', 'formats', 'nn', 'models', 'simmim', 'data', 'train', 'recipes', 'charts'],
   recipes: ['root'],
   report: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'charts'],
-  cli: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'recipes', 'report', 'charts'],
+  cli: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'recipes', 'report', 'charts', 'ablation'],
 };
 const NATIVE_LAYERS = {
   core: [],

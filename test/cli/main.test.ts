@@ -2,28 +2,13 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { afterAll, expect, test, vi } from 'vitest';
-import { main } from '../../ts/cli/main';
+import { afterAll, expect, test } from 'vitest';
 import { loadRecipe } from '../../ts/train/recipe_files';
 import { recipeFromYaml } from '../../ts/train/recipe';
+import { simmim } from './run_cli';
 
 const folder = mkdtempSync(join(tmpdir(), 'simmim-cli-'));
 afterAll(() => rmSync(folder, { recursive: true }));
-
-/** Runs the command line here; returns its exit code, its output and its complaints. */
-async function simmim(...args: string[]): Promise<{ code: number; out: string; errors: string[] }> {
-  const errors: string[] = [];
-  let out = '';
-  const spy = vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
-    out += String(text);
-    return true;
-  });
-  try {
-    return { code: await main(args, (line) => errors.push(line)), out, errors };
-  } finally {
-    spy.mockRestore();
-  }
-}
 
 mkdirSync(join(folder, 'empty'));
 mkdirSync(join(folder, 'notes'));
@@ -63,6 +48,7 @@ test('help, version, recipes, info and doctor succeed', async () => {
   expect((await simmim('--version')).out.trim()).toMatch(/^\d+\.\d+\.\d+$/);
   expect((await simmim('recipes')).out.split('\n')).toContain('official-code/swin_base_100ep');
   expect((await simmim('recipes', 'demo')).out).toContain('# Command: npm run demo');
+  expect((await simmim('recipes', 'ablations/heads')).out).toContain('# Command: simmim ablate heads');
   expect((await simmim('info', 'swin_base')).out).toContain('89874104 (encoder 86725304');
   expect((await simmim('info')).out.trim().split('\n')).toHaveLength(14);
   const { code, out } = await simmim('doctor');

@@ -17,6 +17,7 @@ export interface Point {
 
 /** Values that belong together. */
 export interface Series {
+  /** Shown in the legend; empty = not in it. */
   name: string;
   /** In the order in which a line visits them. A point that is not finite leaves a gap. */
   points: readonly Point[];
@@ -126,7 +127,7 @@ function bands(all: readonly Band[], x: Scale, frame: Frame): string[] {
   return all.flatMap(({ from, to, label }) => {
     const [left, right] = [Math.max(frame.left, x.at(from)), Math.min(frame.right, x.at(to))];
     if (right <= left) return [];
-    return [element('rect', { x: left, y: frame.top, width: right - left, height: frame.bottom - frame.top, fill: '#f2f2f2' }), text((left + right) / 2, frame.top + 13, label, { size: TICK_SIZE, anchor: 'middle', colour: '#666' })];
+    return [element('rect', { x: left, y: frame.top, width: right - left, height: frame.bottom - frame.top, fill: '#f2f2f2' }), text((left + right) / 2, frame.bottom - 8, label, { size: TICK_SIZE, anchor: 'middle', colour: '#666' })];
   });
 }
 
@@ -161,18 +162,18 @@ function unbroken(points: readonly Point[]): Point[][] {
 
 /** Names of the series in rows below the chart, starting at `top`. */
 function drawLegend(series: readonly Series[], frame: Frame, top: number): Panel {
-  if (series.length < 2 && !series[0]?.name) return { content: '', height: top };
+  const named = series.flatMap((s, i) => (s.name === '' ? [] : [{ s, look: lookOf(s.look ?? i) }]));
+  if (named.length === 0) return { content: '', height: top };
   const parts: string[] = [];
   let [left, line] = [frame.left, top + 12];
-  series.forEach((s, i) => {
-    const look = lookOf(s.look ?? i);
+  for (const { s, look } of named) {
     const width = 32 + textWidth(s.name);
     if (left + width > frame.right && left > frame.left) [left, line] = [frame.left, line + LINE];
     if (s.style !== 'marks') parts.push(element('line', { x1: left, x2: left + 22, y1: line - 4, y2: line - 4, stroke: look.colour, 'stroke-width': '1.6', ...(s.dashed ? { 'stroke-dasharray': '5 4' } : {}) }));
     if (s.style !== 'line') parts.push(mark(left + 11, line - 4, look, s.hollow === true));
     parts.push(text(left + 28, line, s.name));
     left += width + 12;
-  });
+  }
   return { content: parts.join('\n'), height: line + 8 };
 }
 

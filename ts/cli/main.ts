@@ -1,22 +1,17 @@
 #!/usr/bin/env node
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError } from 'commander';
+import { gridNames, gridText } from '../ablation/grid';
 import { SimmimError } from '../errors';
 import { nearest } from '../train/recipe';
 import { recipeNames, recipeText } from '../train/recipe_files';
 import { versions } from '../train/run';
+import { collect, wholeNumber } from './arguments';
+import { registerAvgDist } from './avgdist';
 import { registerConvert } from './convert';
 import { doctor } from './doctor';
 import { info, type InfoOptions } from './info';
 import { pretrain, type PretrainOptions } from './pretrain';
 import { visualize, type VisualizeOptions } from './visualize';
-
-const collect = (value: string, before: string[]): string[] => [...before, value];
-
-function wholeNumber(text: string): number {
-  const n = Number(text);
-  if (!Number.isInteger(n) || n < 1) throw new InvalidArgumentError('expected a positive whole number.');
-  return n;
-}
 
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -46,9 +41,10 @@ export function program(): Command {
     .option('--image-size <pixels>', 'other than the preset has')
     .option('--set <key=value>', 'override, such as model.windowSize=12; may be repeated', collect, [])
     .action((presets: string[], options: InfoOptions) => info(presets, options, print));
-  cli.command('recipes [name]').description('list the recipes, or print one with its comments')
-    .action((name?: string) => (name === undefined ? recipeNames() : [recipeText(name).trimEnd()]).forEach(print));
+  cli.command('recipes [name]').description('list recipes and grids of recipes (ablations/*), or print one with its comments')
+    .action((name?: string) => (name === undefined ? [...recipeNames(), ...gridNames()] : [gridNames().includes(name) ? gridText(name) : recipeText(name)]).forEach((text) => print(text.trimEnd())));
   registerConvert(cli, print);
+  registerAvgDist(cli, print);
   cli.command('doctor').description('check this installation').action(() => doctor(print));
   for (const command of [cli, ...cli.commands]) command.exitOverride().configureOutput({ writeErr: () => undefined }).allowExcessArguments(false).showSuggestionAfterError(false);
   return cli;

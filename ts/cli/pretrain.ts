@@ -4,6 +4,7 @@ import { SimmimError } from '../errors';
 import { checkpointsFolder, latestCheckpoint, listCheckpoints, type Checkpoint } from '../train/checkpoint';
 import { short } from '../train/metrics';
 import { applyOverrides, parseRecipe, recipeToYaml, type Recipe } from '../train/recipe';
+import { firstDifference } from '../train/recipe_difference';
 import { loadRecipe } from '../train/recipe_files';
 import { type OpenRun, openRun } from '../train/run';
 import { withMaskGrid } from '../train/task';
@@ -23,9 +24,6 @@ export interface PretrainOptions {
   overwrite?: boolean;
   backend: string;
 }
-
-/** Keys that may differ when a run is resumed: they do not change its course. */
-const FREE_KEYS = ['log', 'checkpoint', 'train.stopAfter', 'train.maxNonFinite', 'data.folder', 'data.workers', 'data.validationFolder', 'validation'];
 
 /** `simmim pretrain`: trains, saves, validates, shows. */
 export async function pretrain(options: PretrainOptions, print: (line: string) => void): Promise<void> {
@@ -65,19 +63,6 @@ async function chooseRecipe(options: PretrainOptions, checkpoint: Checkpoint | n
   const difference = firstDifference(stored, wanted);
   if (difference) throw new SimmimError('invalid_argument', 'pretrain', `cannot resume '${checkpoint.folder}': ${difference}; start a new run with another --out`);
   return wanted;
-}
-
-/** The first key whose change would make another run of it, in words. */
-function firstDifference(a: unknown, b: unknown, path = ''): string | null {
-  if (FREE_KEYS.includes(path)) return null;
-  if (typeof a === 'object' && a !== null && b !== null && typeof b === 'object' && !Array.isArray(a)) {
-    for (const key of Object.keys(a)) {
-      const found = firstDifference((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key], path ? `${path}.${key}` : key);
-      if (found) return found;
-    }
-    return null;
-  }
-  return JSON.stringify(a) === JSON.stringify(b) ? null : `${path} was ${JSON.stringify(a)} and is now ${JSON.stringify(b)}`;
 }
 
 function prepareFolder(out: string, options: PretrainOptions): void {

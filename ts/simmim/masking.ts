@@ -128,10 +128,15 @@ function squareCells([rows, columns]: Pair, side: number, rng: Rng): Uint8Array 
   return mask;
 }
 
+/** Fewest cells of one block: `minCells`, or as many as make 64 x 64 pixels. */
+export function smallestBlock(strategy: { patch: number; minCells?: number }): number {
+  return strategy.minCells ?? Math.max(1, Math.round((64 / strategy.patch) ** 2));
+}
+
 /** BEiT's generator (Bao et al. 2021, algorithm 1; unilm `masking_generator.py`): blocks until the target is reached or ten tries fail. */
 function blockCells(grid: Pair, target: number, strategy: { patch: number; minCells?: number; minAspect?: number }, rng: Rng): Uint8Array {
   const mask = new Uint8Array(grid[0] * grid[1]);
-  const least = strategy.minCells ?? Math.max(1, Math.round((64 / strategy.patch) ** 2));
+  const least = smallestBlock(strategy);
   const reach = Math.log(1 / (strategy.minAspect ?? 0.3));
   for (let hidden = 0; hidden < target; ) {
     const added = addBlock(mask, grid, least, target - hidden, reach, rng);
