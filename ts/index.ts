@@ -4,6 +4,7 @@
 import './backend';
 
 export { SimmimError, type ErrorCode } from './errors';
+export { IMAGENET, type ImageStatistics } from './image_statistics';
 export { Rng, philox } from './rng';
 export * from './ops';
 export { backward, checkpoint } from './autodiff';

@@ -6,7 +6,8 @@ import { maxAbsDiff, sharedDir } from '../helpers/golden';
 import { decodeImage } from '../../ts/data/decode';
 import { readJpegHeader } from '../../ts/data/jpeg_header';
 import { NativeImages } from '../../ts/data/native_image';
-import { IMAGENET, normalisationTable, resampleInto, type Box, type DecodedImage, type ResampleGeometry } from '../../ts/data/resample';
+import { normalisationTable, resampleInto, type Box, type DecodedImage, type ResampleGeometry } from '../../ts/data/resample';
+import { IMAGENET } from '../../ts/image_statistics';
 import { kernels, loadAddon, mailbox } from '../../ts/native';
 import { Rng } from '../../ts/rng';
 

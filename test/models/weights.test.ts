@@ -10,6 +10,7 @@ import { toFloat32 } from '../../ts/formats/raw_tensor';
 import { encodeSafetensors, readSafetensors } from '../../ts/formats/safetensors';
 import { encoderFromConfig, fromTimmConfig, inferConfig, modelConfig, type ModelConfig } from '../../ts/models/model_config';
 import { loadPretrained } from '../../ts/models/pretrained';
+import { IMAGENET } from '../../ts/image_statistics';
 import { readWeights, writeWeights, type Weights } from '../../ts/models/weights';
 import { namedParameters } from '../../ts/nn/module';
 import { Classifier, SimMIM } from '../../ts/simmim';
@@ -223,4 +224,14 @@ describe('files that cannot be read', () => {
     expect(readdirSync(folder)).toHaveLength(4);
     expect(toFloat32((readWeights(folder).state.get('head.bias')) as RawTensor)).toHaveLength(6);
   });
+});
+
+it.each(['huggingface', 'timm', 'official'] as const)('channel statistics travel with the weights in %s layout', (layout) => {
+  const source = readWeights(golden('hf_swin_mim'));
+  const statistics = { mean: [0.1, 0.2, 0.3], std: [0.4, 0.5, 0.6] };
+  const [told, untold] = [temporary(), temporary()];
+  writeWeights(told, layout, source.state, configOf(source), statistics);
+  writeWeights(untold, layout, source.state, configOf(source));
+  expect(readWeights(told).statistics).toEqual(statistics);
+  expect(readWeights(untold).statistics).toEqual(layout === 'official' ? null : IMAGENET);
 });

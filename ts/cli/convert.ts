@@ -38,7 +38,7 @@ export function convert(source: string, out: string, options: ConvertOptions, pr
   if (options.heads !== undefined) known.heads = whole('--heads', options.heads);
   const weights = readWeights(checkpointIn(source, print), known);
   const config = weights.config ?? inferConfig(weights.state, known); // throws, naming what must be said
-  const report = writeWeights(out, layout, weights.state, config);
+  const report = writeWeights(out, layout, weights.state, config, weights.statistics);
   const { imageSize } = config.encoder;
   print(`read ${weights.state.size} tensors of a ${weights.family} in ${weights.layout} layout, ${[imageSize].flat().join(' x ')} px${config.classes > 0 ? `, ${config.classes} classes` : ''}`);
   for (const { name, why } of [...weights.dropped, ...report.dropped]) print(`left out ${name}: ${why}`);

@@ -10,7 +10,9 @@ import { registerAvgDist } from './avgdist';
 import { registerConvert } from './convert';
 import { doctor } from './doctor';
 import { info, type InfoOptions } from './info';
+import { registerPack } from './pack';
 import { pretrain, type PretrainOptions } from './pretrain';
+import { registerStats } from './stats';
 import { visualize, type VisualizeOptions } from './visualize';
 
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -45,6 +47,8 @@ export function program(): Command {
     .action((name?: string) => (name === undefined ? [...recipeNames(), ...gridNames()] : [gridNames().includes(name) ? gridText(name) : recipeText(name)]).forEach((text) => print(text.trimEnd())));
   registerConvert(cli, print);
   registerAvgDist(cli, print);
+  registerStats(cli, print);
+  registerPack(cli, print);
   cli.command('doctor').description('check this installation').action(() => doctor(print));
   for (const command of [cli, ...cli.commands]) command.exitOverride().configureOutput({ writeErr: () => undefined }).allowExcessArguments(false).showSuggestionAfterError(false);
   return cli;

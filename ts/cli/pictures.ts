@@ -1,10 +1,9 @@
 import * as tf from '@tensorflow/tfjs-core';
 import sharp from 'sharp';
-import { writeFileSync } from 'node:fs';
-import { IMAGENET, type Batch } from '../data';
-import { SimmimError } from '../errors';
+import type { Batch, Normalisation } from '../data';
 import type { Context } from '../nn/context';
 import type { BuiltModel } from '../train/model_build';
+import { writeWhole } from './files';
 
 /** One picture as interleaved RGB bytes, H * W * 3. */
 type Rgb = Uint8Array;
@@ -42,7 +41,7 @@ export function pictureRows(built: BuiltModel, batch: Batch, size: readonly [num
   const columns = width / patch;
   const hiddenAt = (b: number, i: number): boolean => mask[b * (height / patch) * columns + Math.floor(Math.floor(i / width) / patch) * columns + Math.floor((i % width) / patch)] === 1;
   return batch.files.map((name, b) => {
-    const part = (values: Float32Array): Rgb => toRgb(values.subarray(b * 3 * height * width, (b + 1) * 3 * height * width));
+    const part = (values: Float32Array): Rgb => toRgb(values.subarray(b * 3 * height * width, (b + 1) * 3 * height * width), built.statistics);
     const [original, reconstruction] = [part(batch.images), part(predicted)];
     const where = Array.from({ length: height * width }, (_, i) => hiddenAt(b, i));
     return { name, pictures: [original, original.map((v, i) => (where[Math.floor(i / 3)] ? GREY : v)), reconstruction, original.map((v, i) => (where[Math.floor(i / 3)] ? (reconstruction[i] as number) : v))] };
@@ -58,12 +57,12 @@ function atFullSize(picture: tf.Tensor, [height, width]: readonly [number, numbe
 }
 
 /** Planar normalised values to interleaved bytes. */
-function toRgb(planar: Float32Array): Rgb {
+function toRgb(planar: Float32Array, { mean, std }: Normalisation): Rgb {
   const pixels = planar.length / 3;
   const out = new Uint8Array(planar.length);
   for (let c = 0; c < 3; c++) {
     for (let i = 0; i < pixels; i++) {
-      const value = ((planar[c * pixels + i] as number) * (IMAGENET.std[c] as number) + (IMAGENET.mean[c] as number)) * 255;
+      const value = ((planar[c * pixels + i] as number) * (std[c] as number) + (mean[c] as number)) * 255;
       out[i * 3 + c] = Math.max(0, Math.min(255, Math.round(value)));
     }
   }
@@ -82,7 +81,7 @@ export async function writeGrid(file: string, rows: readonly PictureRow[], size:
   const [h, w] = [size[0] * scale + GAP, size[1] * scale + GAP];
   const tiles = await Promise.all(rows.flatMap((row, y) => row.pictures.map(async (rgb, x) => ({ input: await png(rgb, size, scale), top: GAP + y * h, left: GAP + x * w }))));
   const canvas = sharp({ create: { width: GAP + COLUMNS.length * w, height: GAP + rows.length * h, channels: 3, background: '#ffffff' } });
-  await write(file, await canvas.composite(tiles).png().toBuffer());
+  writeWhole(file, 'visualize', await canvas.composite(tiles).png().toBuffer());
 }
 
 const escape = (text: string): string => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -95,7 +94,7 @@ export async function writePage(file: string, rows: readonly PictureRow[], size:
     return `<tr><th>${escape(row.name)}</th>${images.join('')}</tr>`;
   }));
   const style = 'body{font:15px/1.5 system-ui,sans-serif;margin:2rem;color:#222}th{font-weight:500;text-align:left;padding:0 1rem}img{display:block}dt{float:left;clear:left;width:16rem;color:#666}dd{margin-left:16rem}';
-  await write(file, `<!doctype html>
+  writeWhole(file, 'visualize', `<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>${escape(title)}</title><style>${style}</style>
 <h1>${escape(title)}</h1>
 <dl>${Object.entries(facts).map(([key, value]) => `<dt>${escape(key)}</dt><dd>${escape(value)}</dd>`).join('')}</dl>
@@ -103,12 +102,4 @@ export async function writePage(file: string, rows: readonly PictureRow[], size:
 ${cells.join('\n')}
 </table></html>
 `);
-}
-
-async function write(file: string, content: string | Buffer): Promise<void> {
-  try {
-    writeFileSync(file, content);
-  } catch (error) {
-    throw new SimmimError('io', 'visualize', `cannot write '${file}': ${(error as Error).message}`);
-  }
 }

@@ -59,3 +59,17 @@ export class ConsoleReporter implements Reporter {
     this.output.write(`${text}\n`);
   }
 }
+
+/** Counts to `total` on a terminal: `at(n)` redraws `WORD n/total` now and then, `end` wipes it. Silent elsewhere. */
+export function counter(word: string, total: number, output: Output): { at(done: number): void; end(): void } {
+  let last = 0;
+  return {
+    at: (done) => {
+      const now = Date.now();
+      if (!output.isTTY || now - last < REDRAW_MS) return;
+      last = now;
+      output.write(`\r${word} ${done}/${total}\x1b[K`);
+    },
+    end: () => void (output.isTTY && last > 0 && output.write('\r\x1b[K')),
+  };
+}

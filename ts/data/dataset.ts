@@ -2,7 +2,7 @@
  * What there is to learn from: a fixed, ordered list of samples, each a byte range of some file, with a
  * name and perhaps a label. Folders, and other containers (see their files), all become this one list.
  */
-import { readdirSync, realpathSync, statSync, type Dirent } from 'node:fs';
+import { existsSync, readdirSync, realpathSync, statSync, type Dirent } from 'node:fs';
 import { extname, join, relative, resolve, sep } from 'node:path';
 import { SimmimError } from '../errors';
 import { Rng } from '../rng';
@@ -105,7 +105,7 @@ export interface FolderOptions {
 }
 
 /** Endings that are taken for pictures, in any case. */
-export const IMAGE_EXTENSIONS: ReadonlySet<string> = new Set(['.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.avif', '.tif', '.tiff', '.gif']);
+export const IMAGE_EXTENSIONS: ReadonlySet<string> = new Set(['.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.avif', '.tif', '.tiff', '.gif', '.ppm']);
 
 /** Code-unit order: the same on every machine and in every locale. */
 export const byCodeUnit = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
@@ -192,13 +192,18 @@ export function isFolder(path: string): boolean {
   }
 }
 
+/** Endings of the files that hold a whole split. */
+const SPLIT_FILES = ['.tar', '.zip', '.csv', '.bin'];
+
 /**
- * The training and validation parts of a folder: `train/` beside `val/`, `valid/`, `validation/` or
- * `test/` (first that exists), else the folder itself and no validation part.
+ * The training and validation parts of a folder: `train/` (or train.tar, .zip, .csv, .bin) beside `val`, `valid`,
+ * `validation` or `test` of the same kind (first that exists); `test_batch.bin` beside CIFAR-10's data_batch_*.bin;
+ * else the folder itself and no validation part.
  */
 export function findSplits(folder: string): { train: string; val: string | null } {
-  const has = (name: string): boolean => isFolder(join(folder, name));
-  if (!has('train')) return { train: folder, val: null };
-  const val = ['val', 'valid', 'validation', 'test'].find(has);
-  return { train: join(folder, 'train'), val: val === undefined ? null : join(folder, val) };
+  const there = (name: string): boolean => existsSync(join(folder, name));
+  const ending = isFolder(join(folder, 'train')) ? '' : SPLIT_FILES.find((e) => there(`train${e}`));
+  if (ending === undefined) return { train: folder, val: there('data_batch_1.bin') && there('test_batch.bin') ? join(folder, 'test_batch.bin') : null };
+  const val = ['val', 'valid', 'validation', 'test'].map((name) => name + ending).find((name) => (ending === '' ? isFolder(join(folder, name)) : there(name)));
+  return { train: join(folder, `train${ending}`), val: val === undefined ? null : join(folder, val) };
 }

@@ -19,6 +19,7 @@ const MAX_PIXELS = 0x3fff * 0x3fff; // sharp's own limit: a picture above it is 
  */
 export async function decodeImage(bytes: Uint8Array, name: string): Promise<DecodedImage> {
   if (bytes.length === 0) throw new SimmimError('corrupt', 'decode', `'${name}' is empty (0 bytes)`);
+  if (bytes[0] === 0x50 && bytes[1] === 0x36) return decodePpm(bytes, name);
   try {
     const { data, info } = await sharp(bytes, { failOn: 'error', ignoreIcc: true, autoOrient: true, limitInputPixels: MAX_PIXELS, sequentialRead: true })
       .removeAlpha()
@@ -30,6 +31,23 @@ export async function decodeImage(bytes: Uint8Array, name: string): Promise<Deco
   } catch (error) {
     throw new SimmimError('corrupt', 'decode', `'${name}' is not a readable image: ${firstLine(error)}`, { cause: error });
   }
+}
+
+/** Binary PPM (P6) of 8 bits, as `simmim pack --format ppm` writes: nothing to decode but its header. */
+function decodePpm(bytes: Uint8Array, name: string): DecodedImage {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, 64)).toString('latin1');
+  const [header = '', width = '', height = ''] = /^P6\s+(\d+)\s+(\d+)\s+255\s/.exec(text) ?? [];
+  const data = bytes.subarray(header.length);
+  const size = { width: Number(width), height: Number(height) };
+  if (header === '' || data.length === 0 || data.length !== size.width * size.height * 3) {
+    throw new SimmimError('corrupt', 'decode', `'${name}' is not a readable image: ${header === '' ? 'no PPM header of 8-bit colours' : `${data.length} bytes of pixels, expected ${size.width} x ${size.height} x 3`}`);
+  }
+  return { ...size, data };
+}
+
+/** A picture as binary PPM; the inverse of reading one. */
+export function encodePpm({ width, height, data }: DecodedImage): Buffer {
+  return Buffer.concat([Buffer.from(`P6\n${width} ${height}\n255\n`, 'latin1'), data]);
 }
 
 /**

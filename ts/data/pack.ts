@@ -1,22 +1,30 @@
 /** Writes a dataset as tar shards that `openTar` reads: few large files instead of many small ones. */
 import { createHash } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { extname, join } from 'node:path';
+import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { basename, extname, join } from 'node:path';
 import sharp from 'sharp';
 import { SimmimError } from '../errors';
 import type { ImageDataset, Sample } from './dataset';
-import { decodeImage } from './decode';
+import { decodeImage, encodePpm } from './decode';
+import type { DecodedImage } from './resample';
 import { loadImage, readSample } from './sample';
+import { SHARD_INDEX, type ShardRecord } from './shards';
+import { sideBySide } from './side_by_side';
 
 export interface PackOptions {
-  /** `copy` keeps the files' bytes (records without a file become PNG); `jpeg`, `png` re-encode. Default copy. */
-  format?: 'copy' | 'jpeg' | 'png';
+  /**
+   * `copy` keeps the files' bytes (records without a file become PNG); `jpeg`, `png` re-encode; `ppm` stores decoded
+   * pixels: large, and nothing to decode in training. Default copy.
+   */
+  format?: (typeof PACK_FORMATS)[number];
   /** Re-encoding: the longer side is reduced to this. Default: as it is. */
   maxSide?: number;
   /** JPEG quality, 1 to 100. Default 90. */
   quality?: number;
   /** A new shard begins when one has reached this. Default 256 MiB. */
   shardBytes?: number;
+  /** Replaces shards that are in the folder; otherwise they are an error. Default false. */
+  overwrite?: boolean;
   /** Told of each broken picture, which is left out. */
   onBroken?: (name: string, reason: string) => void;
 }
@@ -29,6 +37,8 @@ export interface PackResult {
   sha256: string;
 }
 
+export const PACK_FORMATS = ['copy', 'jpeg', 'png', 'ppm'] as const;
+const ENDINGS = { jpeg: 'jpg', png: 'png', ppm: 'ppm' } as const;
 const OP = 'pack';
 const BLOCK = 512;
 const NAME_BYTES = 100;
@@ -61,6 +71,8 @@ function member(name: string, body: Uint8Array): Buffer {
 /** One tar file: written under a temporary name, synced, then renamed. */
 class Shard {
   bytes = 0;
+  pictures = 0;
+  private readonly hash = createHash('sha256');
   private readonly temporary: string;
   private readonly descriptor: number;
 
@@ -72,12 +84,14 @@ class Shard {
   write(block: Uint8Array): void {
     for (let at = 0; at < block.length; ) at += writeSync(this.descriptor, block, at);
     this.bytes += block.length;
+    this.hash.update(block);
   }
 
-  finish(): void {
+  finish(): ShardRecord {
     fsyncSync(this.descriptor);
     closeSync(this.descriptor);
     renameSync(this.temporary, this.file);
+    return { file: basename(this.file), bytes: this.bytes, pictures: this.pictures, sha256: this.hash.digest('hex') };
   }
 
   abandon(): void {
@@ -86,75 +100,104 @@ class Shard {
   }
 }
 
-async function encode(sample: Sample, o: Required<Omit<PackOptions, 'onBroken'>>): Promise<{ name: string; body: Buffer }> {
+/** The pixels as a file of another format. */
+function reencoded(image: DecodedImage, format: 'jpeg' | 'png' | 'ppm', { maxSide, quality }: Encoding): Promise<Buffer> {
+  const { data, width, height } = image;
+  const small = Math.max(width, height) <= maxSide;
+  if (format === 'ppm' && small) return Promise.resolve(encodePpm(image));
+  let picture = sharp(data, { raw: { width, height, channels: 3 } });
+  if (!small) picture = picture.resize({ width: maxSide, height: maxSide, fit: 'inside', kernel: 'lanczos3' });
+  if (format === 'jpeg') return picture.jpeg({ quality }).toBuffer();
+  if (format === 'png') return picture.png().toBuffer();
+  return picture.raw().toBuffer({ resolveWithObject: true }).then(({ data: pixels, info }) => encodePpm({ width: info.width, height: info.height, data: pixels }));
+}
+
+type Encoding = Required<Pick<PackOptions, 'format' | 'maxSide' | 'quality'>>;
+
+async function encode(sample: Sample, o: Encoding): Promise<{ name: string; body: Buffer }> {
+  const { codec } = sample.location;
   const plain = sample.name.replace(/[#\\]/g, '_').replace(/^\/+/, '');
-  if (o.format === 'copy' && sample.location.codec === 'image') {
+  if (o.format === 'copy' && codec === 'image') {
     const body = readSample(sample.location, sample.name);
     await decodeImage(body, sample.name); // what is broken is found now, not in training
     return { name: plain, body };
   }
-  const { data, width, height } = await loadImage(sample.location, sample.name);
-  let picture = sharp(data, { raw: { width, height, channels: 3 } });
-  if (Math.max(width, height) > o.maxSide) picture = picture.resize({ width: o.maxSide, height: o.maxSide, fit: 'inside', kernel: 'lanczos3' });
-  const jpeg = o.format === 'jpeg';
-  const body = await (jpeg ? picture.jpeg({ quality: o.quality }) : picture.png()).toBuffer();
-  const stem = extname(plain) ? plain.slice(0, -extname(plain).length) : plain;
-  return { name: `${sample.location.codec === 'cifar' ? plain : stem}.${jpeg ? 'jpg' : 'png'}`, body };
+  const format = o.format === 'copy' ? 'png' : o.format;
+  const body = await reencoded(await loadImage(sample.location, sample.name), format, o);
+  const stem = extname(plain) && codec !== 'cifar' ? plain.slice(0, -extname(plain).length) : plain;
+  return { name: `${stem}.${ENDINGS[format]}`, body };
+}
+
+/** Checks the options and empties or makes the folder. */
+function prepare(folder: string, o: Encoding & { shardBytes: number }, overwrite: boolean): void {
+  const refuse = (message: string): never => {
+    throw new SimmimError('invalid_argument', OP, message);
+  };
+  if (!PACK_FORMATS.includes(o.format)) refuse(`format is '${String(o.format)}', expected ${PACK_FORMATS.slice(0, -1).join(', ')} or ${PACK_FORMATS.at(-1) ?? ''}`);
+  if (!(o.quality >= 1 && o.quality <= 100)) refuse(`quality is ${o.quality}, expected 1 to 100`);
+  if (!(o.maxSide >= 1)) refuse(`maxSide is ${o.maxSide}, expected at least 1`);
+  if (!(o.shardBytes >= 1)) refuse(`shardBytes is ${o.shardBytes}, expected at least 1`);
+  try {
+    mkdirSync(folder, { recursive: true });
+    const old = readdirSync(folder).filter((name) => name === SHARD_INDEX || /\.tar(\.partial)?$/.test(name));
+    if (old.length > 0 && !overwrite) refuse(`'${folder}' already holds ${old[0] ?? ''}: old and new shards would be read as one set; give another folder, or overwrite`);
+    for (const name of old) rmSync(join(folder, name));
+  } catch (error) {
+    if (error instanceof SimmimError) throw error;
+    throw new SimmimError('io', OP, `cannot make the folder '${folder}': ${(error as Error).message}`);
+  }
 }
 
 /**
  * Packs a dataset into `folder`/shard-00000.tar and so on, members named CLASS/NAME as in the dataset (samples
- * with a label but no class folder get one). Throws invalid_argument for options that make no sense, io when
- * the folder cannot be written.
+ * with a label but no class folder get one), and a list of them with their checksums (`shards.json`), written last.
+ * Throws invalid_argument for options that make no sense and for a folder with shards in it, io when it cannot be
+ * written.
  */
 export async function packDataset(dataset: ImageDataset, folder: string, options: PackOptions = {}): Promise<PackResult> {
-  const { format = 'copy', maxSide = Infinity, quality = 90, shardBytes = 256 * 2 ** 20 } = options;
-  const o = { format, maxSide, quality, shardBytes };
-  if (!['copy', 'jpeg', 'png'].includes(o.format)) throw new SimmimError('invalid_argument', OP, `format is '${String(o.format)}', expected copy, jpeg or png`);
-  if (!(o.quality >= 1 && o.quality <= 100)) throw new SimmimError('invalid_argument', OP, `quality is ${o.quality}, expected 1 to 100`);
-  if (!(o.maxSide >= 1)) throw new SimmimError('invalid_argument', OP, `maxSide is ${o.maxSide}, expected at least 1`);
-  if (!(o.shardBytes >= 1)) throw new SimmimError('invalid_argument', OP, `shardBytes is ${o.shardBytes}, expected at least 1`);
-  try {
-    mkdirSync(folder, { recursive: true });
-  } catch (error) {
-    throw new SimmimError('io', OP, `cannot make the folder '${folder}': ${(error as Error).message}`);
-  }
-  const result: PackResult = { shards: [], pictures: 0, broken: [], sha256: '' };
+  const o = { format: options.format ?? 'copy', maxSide: options.maxSide ?? Infinity, quality: options.quality ?? 90, shardBytes: options.shardBytes ?? 256 * 2 ** 20 };
+  prepare(folder, o, options.overwrite ?? false);
+  const records: ShardRecord[] = [];
+  const broken: string[] = [];
   const hash = createHash('sha256');
   let shard: Shard | null = null;
-  const put = (block: Buffer): void => {
-    if (!shard) {
-      shard = new Shard(join(folder, `shard-${String(result.shards.length).padStart(5, '0')}.tar`));
-      result.shards.push(shard.file);
-    }
-    shard.write(block);
-    hash.update(block);
-  };
   const finish = (): void => {
     if (!shard) return;
-    put(Buffer.alloc(2 * BLOCK));
-    shard.finish();
+    const end = Buffer.alloc(2 * BLOCK);
+    shard.write(end);
+    hash.update(end);
+    records.push(shard.finish());
     shard = null;
   };
+  const encoded = async (sample: Sample): Promise<{ sample: Sample; made: { name: string; body: Buffer } | SimmimError }> => {
+    try {
+      return { sample, made: await encode(sample, o) };
+    } catch (error) {
+      if (!(error instanceof SimmimError)) throw error;
+      return { sample, made: error };
+    }
+  };
   try {
-    for (const sample of dataset.samples) {
-      const made = await encode(sample, o).catch((error: unknown) => {
-        if (!(error instanceof SimmimError)) throw error;
-        result.broken.push(sample.name);
-        options.onBroken?.(sample.name, error.message);
-        return null;
-      });
-      if (!made) continue;
+    for await (const { sample, made } of sideBySide(dataset.samples, encoded)) {
+      if (made instanceof SimmimError) {
+        broken.push(sample.name);
+        options.onBroken?.(sample.name, made.message);
+        continue;
+      }
       const label = sample.label >= 0 ? (dataset.classes[sample.label] as string) : null;
-      put(member(label === null || made.name.startsWith(`${label}/`) ? made.name : `${label}/${made.name}`, made.body));
-      result.pictures++;
-      if (((shard as Shard | null)?.bytes ?? 0) >= o.shardBytes) finish();
+      const block = member(label === null || made.name.startsWith(`${label}/`) ? made.name : `${label}/${made.name}`, made.body);
+      shard ??= new Shard(join(folder, `shard-${String(records.length).padStart(5, '0')}.tar`));
+      shard.write(block);
+      shard.pictures++;
+      hash.update(block);
+      if (shard.bytes >= o.shardBytes) finish();
     }
     finish();
+    if (records.length === 0) throw new SimmimError('corrupt', OP, `none of the ${dataset.length} pictures of '${dataset.source}' can be read, the first being '${broken[0] ?? ''}'`);
+    writeFileSync(join(folder, SHARD_INDEX), `${JSON.stringify({ format: 1, shards: records }, null, 1)}\n`);
   } catch (error) {
     (shard as Shard | null)?.abandon();
     throw error;
   }
-  result.sha256 = hash.digest('hex');
-  return result;
+  return { shards: records.map(({ file }) => join(folder, file)), pictures: records.reduce((n, r) => n + r.pictures, 0), broken, sha256: hash.digest('hex') };
 }

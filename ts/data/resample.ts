@@ -42,9 +42,6 @@ export interface Normalisation {
   std: readonly [number, number, number];
 }
 
-/** ImageNet statistics of torchvision and of the official SimMIM code. */
-export const IMAGENET: Normalisation = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
-
 const PRECISION_BITS = 22; // 32 bits, minus 8 of the pixel, minus 2 for overshooting sums
 
 function weightAt(interpolation: Interpolation, distance: number): number {

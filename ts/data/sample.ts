@@ -61,7 +61,11 @@ function inflated(bytes: Uint8Array, name: string): Uint8Array {
 
 /** Reads and decodes a sample as it is: no crop, no region. Throws io or corrupt, naming it. */
 export async function loadImage(location: SampleLocation, name: string): Promise<DecodedImage> {
-  const bytes = readSample(location, name);
+  return decodeSample(readSample(location, name), location, name);
+}
+
+/** Decodes a sample's bytes. Throws corrupt, naming it. */
+export async function decodeSample(bytes: Uint8Array, location: SampleLocation, name: string): Promise<DecodedImage> {
   if (location.codec === 'cifar') return fromPlanar(bytes, name);
   return decodeImage(location.codec === 'deflate' ? inflated(bytes, name) : bytes, name);
 }

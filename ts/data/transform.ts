@@ -3,10 +3,11 @@
  * torchvision, or the evaluation's resize and centre crop) from given random draws.
  */
 import { SimmimError } from '../errors';
+import { IMAGENET } from '../image_statistics';
 import { erasing, type Erasing, type ErasingOptions } from './erasing';
 import { roundHalfEven, type Uniform } from './draws';
 import { randAugment, type RandAugment, type RandAugmentOptions } from './rand_augment';
-import { IMAGENET, type Box, type Interpolation, type Normalisation, type ResampleGeometry } from './resample';
+import type { Box, Interpolation, Normalisation, ResampleGeometry } from './resample';
 
 /** How pictures become inputs. Ranges are inclusive; sizes in pixels. */
 export interface TransformOptions {

@@ -1,4 +1,5 @@
 import { SimmimError } from '../errors';
+import { IMAGENET, type ImageStatistics } from '../image_statistics';
 import type { RawTensor } from '../formats/raw_tensor';
 import type { Encoder, Pair } from './encoder';
 import { familyOf, isBeit, type Family } from './name_maps';
@@ -276,7 +277,7 @@ function checkRectangles(config: ModelConfig, other: 'timm' | 'Hugging Face'): v
 }
 
 /** The `config.json` that `timm.create_model('local-dir:FOLDER')` builds the model from, and what it cannot say. */
-export function toTimmConfig(config: ModelConfig, state: StateDict): { json: Json; notes: string[] } {
+export function toTimmConfig(config: ModelConfig, state: StateDict, { mean, std }: ImageStatistics = IMAGENET): { json: Json; notes: string[] } {
   const { encoder } = config;
   const classes = needsTimmHead(config) ? 1 : config.classes;
   const [height, width] = typeof encoder.imageSize === 'number' ? [encoder.imageSize, encoder.imageSize] : encoder.imageSize;
@@ -303,6 +304,6 @@ export function toTimmConfig(config: ModelConfig, state: StateDict): { json: Jso
   if (encoder.layerNormEps !== eps) notes.push(`layerNormEps is ${encoder.layerNormEps}, which timm's config cannot say: timm uses ${eps}`);
   if (config.family === 'vit' && config.encoder.relativeBias !== 'none' && height !== width) notes.push("timm's loader resizes tables of rectangles even where they fit, and fails: use load_state_dict");
   const last = config.family === 'vit' ? encoder.embedDim : encoder.embedDim * 2 ** (config.encoder.depths.length - 1);
-  const pretrained = { input_size: [encoder.inChannels, height, width], fixed_input_size: true, interpolation: 'bicubic', mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], num_classes: classes, classifier: config.family === 'vit' ? 'head' : 'head.fc' };
+  const pretrained = { input_size: [encoder.inChannels, height, width], fixed_input_size: true, interpolation: 'bicubic', mean, std, num_classes: classes, classifier: config.family === 'vit' ? 'head' : 'head.fc' };
   return { json: { architecture, num_classes: classes, num_features: last, model_args: args, pretrained_cfg: pretrained }, notes };
 }

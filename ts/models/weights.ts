@@ -1,6 +1,7 @@
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { SimmimError } from '../errors';
+import { IMAGENET, type ImageStatistics } from '../image_statistics';
 import { withFile } from '../formats/byte_source';
 import { PickleDict, type PickleValue } from '../formats/pickle';
 import type { RawTensor } from '../formats/raw_tensor';
@@ -18,6 +19,8 @@ export interface Weights {
   state: Map<string, RawTensor>;
   /** The model they belong to; null when the file and its shapes do not tell (`inferConfig` says what is missing). */
   config: ModelConfig | null;
+  /** Mean and std of each channel (values in 0..1) that its images are normalised by; null where the source does not say. */
+  statistics: ImageStatistics | null;
   /** Entries that were left out, and why. */
   dropped: { name: string; why: string }[];
 }
@@ -47,14 +50,23 @@ interface StateFile {
 function readFolder(folder: string, known: KnownSizes): Weights {
   const path = (name: string): string => join(folder, name);
   const json = existsSync(path('config.json')) ? readJson(path('config.json')) : null;
-  const run = existsSync(path('state.json')) ? ((readJson(path('state.json')).recipe as Json | undefined)?.model as Json | undefined) : undefined;
-  if (run) return assemble(readSafetensors(path('model.safetensors')).tensors, { kind: 'recipe', json: run }, known);
+  const recipe = existsSync(path('state.json')) ? (readJson(path('state.json')).recipe as { model?: Json; data?: Json } | undefined) : undefined;
+  if (recipe?.model) return { ...assemble(readSafetensors(path('model.safetensors')).tensors, { kind: 'recipe', json: recipe.model }, known), statistics: channelStatistics(recipe.data?.statistics) };
   const single = ['model.safetensors', 'pytorch_model.bin', 'model.pth'].find((name) => existsSync(path(name)));
   const { state, config } = single ? readStateFile(path(single)) : { state: readShards(folder), config: null };
   if (!json) return assemble(state, config, known);
   const written = config?.kind === 'simmim' ? config.json : {}; // by us, which the metadata tells
   if (written.classes === 0) for (const name of ['head.fc.weight', 'head.fc.bias']) state.delete(name);
-  return assemble(state, { kind: 'json', json }, known, (written.encoder as Json | undefined)?.keyBias === false);
+  const described = existsSync(path('preprocessor_config.json')) ? readJson(path('preprocessor_config.json')) : ((json.pretrained_cfg ?? {}) as Json);
+  const statistics = channelStatistics({ mean: described.image_mean ?? described.mean, std: described.image_std ?? described.std });
+  return { ...assemble(state, { kind: 'json', json }, known, (written.encoder as Json | undefined)?.keyBias === false), statistics };
+}
+
+/** The statistics in a configuration; null unless it has one mean and one positive std for each channel. */
+function channelStatistics(value: unknown): ImageStatistics | null {
+  const { mean, std } = (value ?? {}) as { mean?: unknown; std?: unknown };
+  const numbers = (list: unknown, least: number): list is number[] => Array.isArray(list) && list.length > 0 && list.every((n) => typeof n === 'number' && n > least && n < Infinity);
+  return numbers(mean, -Infinity) && numbers(std, 0) && mean.length === std.length ? { mean, std } : null;
 }
 
 /** A checkpoint in several files, listed in `model.safetensors.index.json`. */
@@ -119,7 +131,8 @@ function assemble(stored: Map<string, RawTensor>, source: StateFile['config'], k
   if (noKeyBias && layout === 'huggingface') splitJointBiases(tensors);
   const config = configOf(tensors, stored, source, layout, known);
   if (config) checkKnown(config, known);
-  return { layout, family, state: tensors, config, dropped };
+  const statistics = source?.kind === 'simmim' ? channelStatistics(source.json.statistics) : null;
+  return { layout, family, state: tensors, config, statistics, dropped };
 }
 
 /** What the caller says must not contradict what the source says: weights are not resized on the way. */
@@ -183,10 +196,11 @@ export interface WriteReport {
 /**
  * Writes weights in official names as a folder with `model.safetensors` and, for Hugging Face and timm, their
  * `config.json`, so that `AutoModel.from_pretrained(FOLDER)` and `timm.create_model('local-dir:FOLDER')` load them;
- * the official layout has the configuration in the file's metadata. Files appear whole or not at all.
+ * the official layout has the configuration in the file's metadata. `statistics` (default ImageNet's) are what
+ * the images are normalised by. Files appear whole or not at all.
  */
-export function writeWeights(folder: string, layout: Layout, state: ReadonlyMap<string, RawTensor>, config: ModelConfig): WriteReport {
-  const metadata: Record<string, string> = { format: 'pt', simmim: JSON.stringify(config) };
+export function writeWeights(folder: string, layout: Layout, state: ReadonlyMap<string, RawTensor>, config: ModelConfig, statistics: ImageStatistics | null = null): WriteReport {
+  const metadata: Record<string, string> = { format: 'pt', simmim: JSON.stringify(statistics ? { ...config, statistics } : config) };
   const report: WriteReport = { files: [], written: 0, dropped: [], notes: [] };
   let tensors: ReadonlyMap<string, RawTensor> = state;
   const json: [string, Json][] = [];
@@ -197,9 +211,9 @@ export function writeWeights(folder: string, layout: Layout, state: ReadonlyMap<
     if (layout === 'huggingface' && config.family === 'swinv2') report.notes.push('transformers (5.18) adds the mask of shifted windows twice in SwinV2: its outputs differ where a logit scale is near its limit of 100');
     const [height, width] = [config.encoder.imageSize].flat();
     if (layout === 'huggingface' && width !== undefined && height !== width && state.has('decoder.0.weight')) report.notes.push("transformers' masked image modelling runs on square pictures only; the encoder is not affected");
-    if (layout === 'huggingface') json.push(['config.json', toHuggingFaceConfig(config, state)], ['preprocessor_config.json', preprocessor(config)]);
+    if (layout === 'huggingface') json.push(['config.json', toHuggingFaceConfig(config, state)], ['preprocessor_config.json', preprocessor(config, statistics ?? IMAGENET)]);
     else {
-      const timm = toTimmConfig(config, state);
+      const timm = toTimmConfig(config, state, statistics ?? IMAGENET);
       json.push(['config.json', timm.json]);
       report.notes.push(...timm.notes);
       if (needsTimmHead(config)) addTimmHead(converted.tensors);
@@ -225,10 +239,10 @@ function jsonText(content: Json): string {
   return `${JSON.stringify(content, null, 2).replace(/("(?:mlp_ratio|drop_path_rate)": \d+)(,?\n)/g, '$1.0$2')}\n`;
 }
 
-function preprocessor(config: ModelConfig): Json {
+function preprocessor(config: ModelConfig, { mean, std }: ImageStatistics): Json {
   const { imageSize } = config.encoder;
   const [height, width] = typeof imageSize === 'number' ? [imageSize, imageSize] : imageSize;
-  return { do_normalize: true, do_rescale: true, do_resize: true, image_mean: [0.485, 0.456, 0.406], image_processor_type: 'ViTImageProcessor', image_std: [0.229, 0.224, 0.225], resample: 3, rescale_factor: 1 / 255, size: { height, width } };
+  return { do_normalize: true, do_rescale: true, do_resize: true, image_mean: mean, image_processor_type: 'ViTImageProcessor', image_std: std, resample: 3, rescale_factor: 1 / 255, size: { height, width } };
 }
 
 function writeWhole(file: string, pieces: Uint8Array[]): void {

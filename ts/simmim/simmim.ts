@@ -1,10 +1,11 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
+import type { ImageStatistics } from '../image_statistics';
 import type { Encoder } from '../models/encoder';
 import type { Context } from '../nn/context';
 import { createHead, type Head, type HeadName } from './heads';
 import { lossNames, targetLoss, type LossSpec } from './losses';
-import { createTarget, type ImageStatistics, type Target, type TargetSpec } from './targets';
+import { createTarget, type Target, type TargetSpec } from './targets';
 
 /** Everything but the encoder; the defaults are the paper's. */
 export interface SimMIMOptions {

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
+import { IMAGENET, type ImageStatistics } from '../image_statistics';
 import type { Pair } from '../models/encoder';
 import { Constant } from '../nn/module';
 import { pixelShuffle } from '../ops/pixel_shuffle';
@@ -21,14 +22,6 @@ export type TargetSpec =
   | { kind: 'bins'; bins: number; resolution?: number | Pair }
   | { kind: 'clusters'; palette: readonly (readonly number[])[]; resolution?: number | Pair }
   | { kind: 'tokens'; vocabulary: number; resolution: number | Pair; codebook?: Codebook };
-
-/** What was subtracted from and divided out of images in [0, 1], for each channel. */
-export interface ImageStatistics {
-  mean: readonly number[];
-  std: readonly number[];
-}
-
-const imageNet: ImageStatistics = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
 /** Added to the variance of normalised targets (both official codes). */
 const VARIANCE_EPS = 1e-6;
@@ -300,7 +293,7 @@ function resolutionOf(spec: TargetSpec, [height, width]: Pair): [number, number]
  * Throws `invalid_argument` for values that do not fit.
  */
 export function createTarget(spec: TargetSpec, imageSize: Pair, channels: number, statistics?: ImageStatistics): Target {
-  const known = statistics ?? (channels === 3 ? imageNet : { mean: new Array<number>(channels).fill(0), std: new Array<number>(channels).fill(1) });
+  const known = statistics ?? (channels === 3 ? IMAGENET : { mean: new Array<number>(channels).fill(0), std: new Array<number>(channels).fill(1) });
   if (known.mean.length !== channels || known.std.length !== channels) {
     refuse(`statistics have ${known.mean.length} means and ${known.std.length} deviations, expected ${channels}, one for each channel`);
   }

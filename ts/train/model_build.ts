@@ -1,9 +1,10 @@
+import type { Normalisation } from '../data';
 import { createEncoder, type EncoderOptions } from '../models';
 import { namedParameters, type Parameter } from '../nn/module';
 import { Masking, SimMIM } from '../simmim';
 import { flatBuffers, type FlatBuffers } from './flat_buffers';
 import { type ParamGroup, pretrainGroups } from './param_groups';
-import { type Recipe, imageSizeOf } from './recipe';
+import { type Recipe, imageSizeOf, statisticsOf } from './recipe';
 import type { MaskSource } from './step';
 import { maskSource, maskStrategy, targetSpec } from './task';
 
@@ -14,6 +15,8 @@ export interface BuiltModel {
   masks: MaskSource;
   parameters: Map<string, Parameter>;
   groups: ParamGroup[];
+  /** What its images are normalised by. */
+  statistics: Normalisation;
 }
 
 /**
@@ -25,13 +28,13 @@ export function buildModel(recipe: Recipe): BuiltModel {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== null)) as EncoderOptions;
   const encoder = createEncoder(name, { ...given, imageSize, seed: recipe.train.seed } as EncoderOptions);
   const { kind, beta, maskedOnly } = recipe.loss;
-  const model = new SimMIM(encoder, { head: recipe.head, target: targetSpec(recipe), loss: { kind, beta }, maskedOnly, seed: recipe.train.seed });
+  const model = new SimMIM(encoder, { head: recipe.head, target: targetSpec(recipe), loss: { kind, beta }, maskedOnly, statistics: statisticsOf(recipe), seed: recipe.train.seed });
   const masking = new Masking(maskStrategy(recipe), imageSizeOf(recipe), encoder.patchSize);
   const parameters = namedParameters(model);
   const { weightDecay, decayRules } = recipe.optimizer;
   const extra = decayRules.map(({ pattern, maxRank, value }) => ({ pattern: new RegExp(pattern), maxRank, value }));
   const groups = pretrainGroups([...parameters].map(([p, { shape }]) => ({ name: p, shape })), weightDecay, recipe.quirks, extra);
-  return { model, masking, masks: maskSource(masking), parameters, groups };
+  return { model, masking, masks: maskSource(masking), parameters, groups, statistics: statisticsOf(recipe) };
 }
 
 /** Moves the model's parameters into the flat buffers of the active backend. */

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { Document, parse as parseYaml, parseDocument, visit } from 'yaml';
 import { distance } from 'fastest-levenshtein';
+import type { Normalisation } from '../data';
 import { SimmimError } from '../errors';
+import { IMAGENET } from '../image_statistics';
 import { headNames } from '../simmim/heads';
 import { lossNames } from '../simmim/losses';
 import { SCHEDULES } from './schedule';
@@ -9,6 +11,7 @@ import { SCHEDULES } from './schedule';
 const positive = z.number().positive();
 const count = z.int().positive();
 const share = z.number().min(0).max(1);
+const channels = <T extends z.ZodType>(value: T) => z.tuple([value, value, value], { error: 'expected three numbers, one for each channel' });
 const size = z.union([count, z.tuple([count, count])], { error: 'expected a positive whole number or [height, width]' });
 
 function isPattern(text: string): boolean {
@@ -97,6 +100,8 @@ const data = z.strictObject({
   cropRatio: z.tuple([positive, positive]).default([3 / 4, 4 / 3]),
   interpolation: z.enum(['bilinear', 'bicubic']).default('bilinear'),
   flip: share.default(0.5),
+  /** Mean and std of each channel (R, G, B) of values in 0..1, as `simmim stats` measures them; null = ImageNet's. */
+  statistics: z.strictObject({ mean: channels(z.number()), std: channels(positive) }).nullable().default(null),
   /** Threads that decode and crop; null = as many as cores, at most 8; 0 = none beside the training itself. */
   workers: z.int().min(0).nullable().default(null),
   /** The run stops when more than this share of the pictures is broken. */
@@ -275,6 +280,11 @@ function checkTogether(r: Recipe, origin: string): Recipe {
 /** [height, width] of the training images. */
 export function imageSizeOf(r: Recipe): [number, number] {
   return typeof r.model.imageSize === 'number' ? [r.model.imageSize, r.model.imageSize] : r.model.imageSize;
+}
+
+/** What images are normalised by: `data.statistics`, else ImageNet's. */
+export function statisticsOf({ data: { statistics } }: Pick<Recipe, 'data'>): Normalisation {
+  return statistics ?? IMAGENET;
 }
 
 /** Parses the text of a recipe file (YAML). `origin` names it in errors. */

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { findSplits, type ImageDataset, openDataset, openImageFolder, openPipeline, type BatchSource, type PipelineOptions, type Region } from '../data';
 import { SimmimError } from '../errors';
-import { type Recipe, imageSizeOf } from './recipe';
+import { type Recipe, imageSizeOf, statisticsOf } from './recipe';
 
 /** The photographs in the package; the path holds from ts/train and from dist/train. */
 const DEMO_PHOTOS = join(__dirname, '../../ts/data/demo');
@@ -25,8 +25,8 @@ export function openRunData(recipe: Recipe): RunData {
   const { data } = recipe;
   const demo = data.source === 'demo';
   const { train, validation, description } = demo ? demoSets() : folderSets(recipe);
-  const size = imageSizeOf(recipe);
-  const crop = { size, crop: 'random', interpolation: data.interpolation, scale: data.cropScale, ratio: data.cropRatio, flip: data.flip } as const;
+  const [size, normalisation] = [imageSizeOf(recipe), statisticsOf(recipe)];
+  const crop = { size, normalisation, crop: 'random', interpolation: data.interpolation, scale: data.cropScale, ratio: data.cropRatio, flip: data.flip } as const;
   const common: Pick<PipelineOptions, 'maxBrokenShare' | 'onBroken'> = { maxBrokenShare: data.maxBrokenShare };
   return {
     train, validation, description,
@@ -37,7 +37,7 @@ export function openRunData(recipe: Recipe): RunData {
     openValidation: () => {
       if (!validation) return null;
       // Few photographs: fixed random crops of them, the same at every validation, instead of one central crop each.
-      const transform = demo ? crop : ({ size, crop: 'center', interpolation: 'bicubic' } as const);
+      const transform = demo ? crop : ({ size, normalisation, crop: 'center', interpolation: 'bicubic' } as const);
       return openPipeline(validation, {
         ...common, transform, workers: 0, shuffle: false, dropLast: false, seed: recipe.train.seed,
         batchSize: recipe.train.batchSize, samplesPerEpoch: demo ? recipe.validation.images : Math.min(validation.length, recipe.validation.images),

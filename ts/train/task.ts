@@ -1,13 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import * as tf from '@tensorflow/tfjs-core';
-import { decodeImage, IMAGENET } from '../data';
+import { decodeImage, type Normalisation } from '../data';
 import { SimmimError } from '../errors';
 import { readNpy } from '../formats/npy';
 import type { RawTensor } from '../formats/raw_tensor';
 import { toFloat32 } from '../formats/safetensors';
 import { encoderConfig, type EncoderOptions } from '../models';
 import { Codebook, gridFromPixels, type Masking, type MaskStrategy, type TargetSpec } from '../simmim';
-import { type Recipe, imageSizeOf } from './recipe';
+import { type Recipe, imageSizeOf, statisticsOf } from './recipe';
 import type { MaskSource } from './step';
 
 /** What a recipe hides, in the words of `Masking`. Throws `invalid_argument` for an explicit mask that was not read yet. */
@@ -45,7 +45,8 @@ export function targetSpec(recipe: Recipe): TargetSpec {
     case 'clusters':
       return { kind, palette: readPalette(palette ?? refuse('palette', "is not set: target.kind clusters needs the .npy that 'simmim cluster' writes")), ...at };
     case 'tokens': {
-      const codes = readCodebook(codebook ?? refuse('codebook', "is not set: target.kind tokens needs the .npy that 'simmim cluster --patch P' writes"));
+      const file = codebook ?? refuse('codebook', "is not set: target.kind tokens needs the .npy that 'simmim cluster --patch P' writes");
+      const codes = readCodebook(file, statisticsOf(recipe));
       const [height, width] = imageSizeOf(recipe);
       const grid: [number, number] = [height / codes.patch, width / codes.patch];
       const given = resolution === null ? grid : typeof resolution === 'number' ? [resolution, resolution] : resolution;
@@ -63,9 +64,9 @@ export function readPalette(file: string): number[][] {
   return Array.from({ length: shape[0] as number }, (_, k) => Array.from(values.subarray(3 * k, 3 * k + 3)));
 }
 
-function readCodebook(file: string): Codebook {
+function readCodebook(file: string, statistics: Normalisation): Codebook {
   const stored = readNpy(file);
-  return new Codebook(floats(stored, file), stored.shape, IMAGENET);
+  return new Codebook(floats(stored, file), stored.shape, statistics);
 }
 
 function floats(stored: RawTensor, file: string): Float32Array {
