@@ -55,7 +55,7 @@ Napi::Value Allocate(const Napi::CallbackInfo& info) {
   });
 }
 
-/// upload(dtype, typedArray, count) -> handle; count may exceed the array: the rest is NaN (f32) or 0
+/// upload(dtype, typedArray, count) -> handle; count may exceed the array: the rest is 0
 Napi::Value Upload(const Napi::CallbackInfo& info) {
   return guarded(info, "upload", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
@@ -74,10 +74,7 @@ Napi::Value Upload(const Napi::CallbackInfo& info) {
     const size_t given = source.size < wanted ? source.size : wanted;
     const auto write = [=](const char* from) {
       copy_bytes(data, from, given);
-      if (dtype == DType::f32)
-        for (size_t i = given; i + 4 <= wanted; i += 4) std::memcpy(data + i, "\x00\x00\xc0\x7f", 4);
-      else if (given < wanted)
-        std::memset(data + given, 0, wanted - given);
+      if (given < wanted) std::memset(data + given, 0, wanted - given);
     };
     // The block may have been given back by somebody whose work was put off: write after it.
     if (e.busy() && wanted <= kSmallUpload) {

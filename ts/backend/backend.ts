@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import { type Addon, type HostArray, type NativeStats, type NativeStorage, type NativeTensor, type StorageDType, DTYPE_BYTES, DTYPE_NUMBER, mailbox } from '../native';
-import { type DataRecord, RecordStore, emptyHostArray, ensureUploaded, releaseMemory, watch } from './record';
+import { type DataRecord, RecordStore, emptyHostArray, ensureUploaded, extended, releaseMemory, watch } from './record';
 
 /**
  * tfjs backend over native storages. Reshapes and identities share a dataId, values written by the caller
@@ -23,7 +23,10 @@ export class NativeBackend extends tf.KernelBackend {
   // --- storage, as the engine asks for it
 
   override write(values: tf.BackendValues, shape: number[], dtype: tf.DataType): tf.DataId {
-    return this.hold(values, tf.util.sizeFromShape(shape), dtype);
+    const count = tf.util.sizeFromShape(shape);
+    // tfjs-core makes a tensor of shape [1] and no values out of [tensor], and tfjs-layers passes such: the rest is 0, as on webgl
+    const given = dtype !== 'string' && (values as ArrayLike<unknown>)?.length < count ? extended(values as tf.TypedArray, count, dtype) : values;
+    return this.hold(given, count, dtype);
   }
 
   override move(dataId: tf.DataId, values: tf.BackendValues, shape: number[], dtype: tf.DataType, refCount: number): void {

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { SimmimError } from '../errors';
 import { kernels } from '../native';
 import { alias } from './alias';
 import type { NativeBackend } from './backend';
@@ -125,12 +126,16 @@ function sameMovable(tensors: tf.TensorInfo[]): boolean {
   return tensors.every((t) => movable(t) && t.dtype === tensors[0]?.dtype);
 }
 
+/** Constant padding; negative amounts cut rows off, as @tensorflow/tfjs-backend-cpu does with vectors (tfjs-layers' StartEndPacker relies on it). */
 function pad(backend: NativeBackend, x: tf.TensorInfo, paddings: readonly (readonly [number, number])[], value: number): tf.TensorInfo {
   const shape = paddings.map(([before, after], i) => before + (x.shape[i] as number) + after);
+  if (shape.some((d) => d < 0)) throw new SimmimError('invalid_argument', 'pad', `paddings [${paddings.map((p) => `[${p}]`)}] cut more than x of shape [${x.shape}] has`);
   const y = filled(backend, shape, x.dtype, x.dtype === 'float32' ? value : Math.trunc(value));
-  const strides = rowMajor(shape);
-  const offset = paddings.reduce((sum, [before], i) => sum + before * (strides[i] as number), 0);
-  if (sizeOf(x.shape) > 0) copyInto(backend, x, y, x.shape, { strides: rowMajor(x.shape), offset: 0 }, { strides, offset });
+  const [from, to] = [rowMajor(x.shape), rowMajor(shape)];
+  const kept = paddings.map(([before, after], i) => (x.shape[i] as number) + Math.min(before, 0) + Math.min(after, 0));
+  if (kept.some((d) => d <= 0)) return y;
+  const at = (strides: readonly number[], sign: number): number => paddings.reduce((sum, [before], i) => sum + Math.max(sign * before, 0) * (strides[i] as number), 0);
+  copyInto(backend, x, y, kept, { strides: from, offset: at(from, -1) }, { strides: to, offset: at(to, 1) });
   return y;
 }
 

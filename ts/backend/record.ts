@@ -26,7 +26,7 @@ export class DataRecord implements NativeStorage {
   constructor(
     readonly owner: RecordOwner,
     readonly tfDtype: tf.DataType,
-    /** Elements; the host array may be shorter (tfjs-layers does that): the rest reads NaN or 0. */
+    /** Elements. */
     readonly count: number,
     public dtype: StorageDType,
   ) {}
@@ -57,6 +57,13 @@ export function releaseMemory(record: DataRecord): void {
 
 export function emptyHostArray(dtype: tf.DataType, count: number): Float32Array | Int32Array | Uint8Array {
   return dtype === 'int32' ? new Int32Array(count) : dtype === 'bool' ? new Uint8Array(count) : new Float32Array(count);
+}
+
+/** Host values with zeros behind them up to `count`. */
+export function extended(values: tf.TypedArray, count: number, dtype: tf.DataType): tf.TypedArray {
+  const out = emptyHostArray(dtype, count);
+  out.set(values);
+  return out;
 }
 
 /** The values on the host, copied from native memory and kept when they are only there. */
