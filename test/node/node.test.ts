@@ -25,6 +25,18 @@ describe('file:// models', () => {
   });
   it('says which path does not exist', async () => {
     await expect(layers.loadLayersModel('file:///nowhere/model.json')).rejects.toThrow('/nowhere/model.json does not exist');
+    const dir = temporary();
+    writeFileSync(join(dir, 'model.json'), JSON.stringify({ modelTopology: {}, weightsManifest: [{ paths: ['w.bin'], weights: [] }] }));
+    await expect(node.fileSystem(join(dir, 'model.json')).load?.()).rejects.toThrow(/Weight file .*w\.bin does not exist/);
+  });
+  it('refuses to save over a file', async () => {
+    const file = join(temporary(), 'taken');
+    writeFileSync(file, '');
+    await expect(node.fileSystem(file).save?.({ modelTopology: {}, weightSpecs: [], weightData: new ArrayBuffer(0) })).rejects.toThrow('exists as a file');
+  });
+  it('leaves other schemes alone', () => {
+    expect(tf.io.getLoadHandlers('elsewhere://x/model.json')).toEqual([]);
+    expect(tf.io.getLoadHandlers(['file://x/model.json', 'elsewhere://x/w.bin'])).toEqual([]);
   });
 });
 
@@ -59,6 +71,14 @@ describe('images', () => {
     bmp.set([9, 8, 7, 12, 11, 10], 62);
     expect(node.decodeBmp(bmp).arraySync()).toEqual([[[7, 8, 9], [10, 11, 12]], [[1, 2, 3], [4, 5, 6]]]);
   });
+  it('one channel of a colour picture is its luma; JPEG can be divided', async () => {
+    const png = await node.encodePng(pixels);
+    const [r, g, b] = pixels.dataSync() as unknown as [number, number, number];
+    expect(node.decodePng(png, 1).dataSync()[0]).toBe(Math.round(0.299 * r + 0.587 * g + 0.114 * b));
+    const jpeg = await node.encodeJpeg(tf.fill([17, 16, 3], 100, 'int32') as tf.Tensor3D);
+    expect(node.decodeJpeg(jpeg, 3, 4).shape).toEqual([5, 4, 3]);
+    expect(() => node.decodeJpeg(jpeg, 3, 5)).toThrow('ratio is 5');
+  });
   it('refuses what is no image', () => {
     expect(() => node.decodeImage(Buffer.from('no image'))).toThrow(/decodeImage/);
     expect(() => node.decodePng(Buffer.from('no image'))).toThrow('no PNG');
@@ -85,6 +105,34 @@ describe('TensorBoard', () => {
   });
 });
 
+describe('tensorBoard', () => {
+  const events = (dir: string): Buffer => {
+    const files = readdirSync(dir);
+    expect(files.length).toBe(1); // several runs continue one file
+    return readFileSync(join(dir, files[0] as string));
+  };
+  it('follows model.fit: losses of training and validation, weights as histograms', async () => {
+    const dir = temporary();
+    const model = layers.sequential({ layers: [layers.layers.dense({ units: 1, inputShape: [3], name: 'only' })] });
+    model.compile({ loss: 'meanSquaredError', optimizer: 'sgd' });
+    const fit = async (epochs: number): Promise<unknown> => model.fit(tf.ones([8, 3]), tf.ones([8, 1]), { epochs, batchSize: 4, verbose: 0, validationSplit: 0.5, callbacks: node.tensorBoard(dir, { updateFreq: 'batch', histogramFreq: 1 }) });
+    await fit(1);
+    const first = events(join(dir, 'train')).length;
+    await fit(2);
+    const train = events(join(dir, 'train'));
+    expect(train.length).toBeGreaterThan(first);
+    for (const name of ['epoch_loss', 'batch_loss', 'only/kernel']) expect(train.includes(name)).toBe(true);
+    const validation = events(join(dir, 'val'));
+    expect(validation.includes('epoch_loss')).toBe(true);
+    expect(validation.includes('batch_loss')).toBe(false);
+  });
+  it('refuses options it does not know', () => {
+    expect(() => node.tensorBoard('x', { updateFreq: 'never' as 'epoch' })).toThrow('updateFreq is never');
+    expect(() => node.tensorBoard('x', { histogramFreq: 1.5 })).toThrow('histogramFreq is 1.5');
+    expect(() => node.summaryFileWriter('')).toThrow('empty string');
+  });
+});
+
 describe('the alias of tfjs-node', () => {
   it('serves a program that hard-codes it, with chained methods and tf.node', () => {
     const program = join(temporary(), 'program.js');
@@ -98,6 +146,6 @@ describe('the alias of tfjs-node', () => {
         console.log(JSON.stringify([tf.getBackend(), [...y.dataSync()], [...g.dataSync()], typeof tf.node.decodeImage, typeof tf.io.fileSystem])));
     `);
     const out = execFileSync(process.execPath, ['-r', join(root, 'dist/node/register_alias.js'), program], { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-    expect(JSON.parse(out.trim().split('\n').pop() as string)).toEqual(['simmim-cpu', [8, 10], [2, 4], 'function', 'function']);
+    expect(JSON.parse(out.trim().split('\n').pop() as string)).toEqual(['tensorflow', [8, 10], [2, 4], 'function', 'function']);
   });
 });

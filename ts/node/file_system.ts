@@ -14,13 +14,19 @@ function toPath(url: string): string {
   return url.startsWith('file:///') ? fileURLToPath(url) : resolve(url.slice(SCHEME.length));
 }
 
-async function read(path: string): Promise<Buffer> {
+/** `what`: how the sentence about a missing file begins. */
+async function read(path: string, what = 'Path'): Promise<Buffer> {
   try {
     return await readFile(path);
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    throw new SimmimError(missing ? 'not_found' : 'io', 'file system', missing ? `Path ${path} does not exist: loading failed.` : (error as Error).message, { cause: error });
+    throw new SimmimError(missing ? 'not_found' : 'io', 'file system', missing ? `${what} ${path} does not exist: loading failed.` : (error as Error).message, { cause: error });
   }
+}
+
+async function makeFolder(path: string): Promise<void> {
+  if (await stat(path).then((s) => s.isFile(), () => false)) throw new SimmimError('io', 'file system', `${path} exists as a file, expected a directory or nothing`);
+  await mkdir(path, { recursive: true });
 }
 
 const toArrayBuffer = (bytes: Buffer): ArrayBuffer => bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer;
@@ -31,20 +37,28 @@ function modelJson(artifacts: tf.io.ModelArtifacts, weightsManifest: tf.io.Weigh
   return { modelTopology, weightsManifest, format, generatedBy, convertedBy, trainingConfig, signature, userDefinedMetadata, modelInitializer, initializerSignature };
 }
 
+/** Weight specs and the joined weight files of a manifest, which lie in `folder`. */
+async function readWeights(manifest: tf.io.WeightsManifestConfig, folder: string): Promise<[tf.io.WeightsManifestEntry[], ArrayBuffer]> {
+  const files = manifest.flatMap((group) => group.paths.map((path) => join(folder, path)));
+  const parts = await Promise.all(files.map((file) => read(file, 'Weight file')));
+  return [manifest.flatMap((group) => group.weights), toArrayBuffer(Buffer.concat(parts))];
+}
+
 /** Saves a model as `model.json` and `weights.bin` in a folder, and loads such folders, layers and graph models alike. */
 class FileSystemHandler implements tf.io.IOHandler {
   private readonly paths: string[];
 
   constructor(paths: string | string[]) {
     this.paths = (Array.isArray(paths) ? paths : [paths]).map(toPath);
-    if (this.paths.length < 1 || this.paths.length > 2) throw new SimmimError('invalid_argument', 'file system', `${this.paths.length} paths given, expected a folder, or model.json and optionally weights.bin`);
+    if (this.paths.length < 1 || this.paths.length > 2) throw new SimmimError('invalid_argument', 'file system', `${this.paths.length} paths given, expected a folder, model.json, or a binary model and its manifest.json`);
+    if (Array.isArray(paths) && this.paths.length !== 2) throw new SimmimError('invalid_argument', 'file system', `file paths must have a length of 2 (a binary model and its manifest.json), actual length is ${paths.length}`);
   }
 
   async save(artifacts: tf.io.ModelArtifacts): Promise<tf.io.SaveResult> {
     const folder = this.paths[0] as string;
     if (this.paths.length > 1) throw new SimmimError('invalid_argument', 'file system', 'saving takes one folder, got two paths');
     if (artifacts.modelTopology instanceof ArrayBuffer) throw new SimmimError('unsupported', 'file system', 'a binary model topology cannot be saved, expected JSON');
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const manifest = [{ paths: [WEIGHTS], weights: artifacts.weightSpecs ?? [] }];
     const weights = artifacts.weightData ? tf.io.CompositeArrayBuffer.join(artifacts.weightData) : new ArrayBuffer(0);
     await writeFile(join(folder, MODEL), JSON.stringify(modelJson(artifacts, manifest)));
@@ -53,28 +67,30 @@ class FileSystemHandler implements tf.io.IOHandler {
   }
 
   async load(): Promise<tf.io.ModelArtifacts> {
-    let [model, weights] = this.paths as [string, string | undefined];
-    if (await stat(model).then((s) => s.isDirectory(), () => false)) model = join(model, MODEL);
-    const bytes = await read(model);
+    const [path, manifest] = this.paths as [string, string | undefined];
+    if (manifest !== undefined) return this.loadBinary(path, manifest);
+    const model = (await stat(path).then((s) => s.isDirectory(), () => false)) ? join(path, MODEL) : path;
     if (model.endsWith('.pb')) throw new SimmimError('unsupported', 'file system', `${model}: a SavedModel or frozen graph must first be converted with tensorflowjs_converter`);
-    const json = JSON.parse(bytes.toString('utf8')) as tf.io.ModelJSON;
-    return tf.io.getModelArtifactsForJSON(json, async (manifest) => {
-      const specs = manifest.flatMap((group) => group.weights);
-      const files = weights === undefined ? manifest.flatMap((group) => group.paths.map((path) => join(dirname(model), path))) : [weights];
-      const parts = await Promise.all(files.map(read));
-      return [specs, toArrayBuffer(Buffer.concat(parts))];
-    });
+    const json = JSON.parse((await read(model)).toString('utf8')) as tf.io.ModelJSON;
+    return tf.io.getModelArtifactsForJSON(json, (weights) => readWeights(weights, dirname(model)));
+  }
+
+  private async loadBinary(model: string, manifestPath: string): Promise<tf.io.ModelArtifacts> {
+    const modelTopology = toArrayBuffer(await read(model));
+    const manifest = JSON.parse((await read(manifestPath)).toString('utf8')) as tf.io.WeightsManifestConfig;
+    const [weightSpecs, weightData] = await readWeights(manifest, dirname(manifestPath));
+    return { modelTopology, weightSpecs, weightData };
   }
 }
 
-/** An IOHandler on a path: a folder to save to; a folder, `model.json`, or `[model.json, weights.bin]` to load from. */
+/** An IOHandler on a path: a folder to save to; a folder, `model.json`, or a binary model as `[model.pb, manifest.json]` to load from. */
 export function fileSystem(path: string | string[]): tf.io.IOHandler {
   return new FileSystemHandler(path);
 }
 
 function router(url: string | string[]): tf.io.IOHandler {
-  const first = Array.isArray(url) ? url[0] : url;
-  return (first?.startsWith(SCHEME) ? new FileSystemHandler(url) : null) as tf.io.IOHandler;
+  const ours = (Array.isArray(url) ? url : [url]).every((one) => one.startsWith(SCHEME));
+  return (ours ? new FileSystemHandler(url) : null) as tf.io.IOHandler;
 }
 
 /** Makes `file://` URLs work in save() and load functions, unless another package has done so already. */

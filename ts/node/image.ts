@@ -15,6 +15,13 @@ export interface Pixels {
   data: Uint8Array;
 }
 
+/** What the image worker is asked: 0 `channels` are those of the file, `ratio` divides width and height. */
+export interface DecodeRequest {
+  bytes: Uint8Array;
+  channels: number;
+  ratio: number;
+}
+
 function formatOf(bytes: Uint8Array): Format {
   const starts = (...magic: number[]): boolean => magic.every((b, i) => bytes[i] === b);
   if (starts(0xff, 0xd8, 0xff)) return 'jpeg';
@@ -26,7 +33,7 @@ function formatOf(bytes: Uint8Array): Format {
 let bridge: { port: MessagePort; signal: Int32Array } | undefined;
 
 /** sharp only works asynchronously and tfjs-node's decoders are synchronous: a worker decodes while this thread waits. */
-function decodeInWorker(bytes: Uint8Array, channels: number): Pixels {
+function decodeInWorker(request: DecodeRequest): Pixels {
   if (!bridge) {
     const { port1, port2 } = new MessageChannel();
     const signal = new Int32Array(new SharedArrayBuffer(4));
@@ -37,7 +44,7 @@ function decodeInWorker(bytes: Uint8Array, channels: number): Pixels {
   }
   const { port, signal } = bridge;
   Atomics.store(signal, 0, 0);
-  port.postMessage({ bytes, channels });
+  port.postMessage(request);
   Atomics.wait(signal, 0, 0, 60_000);
   const answer = receiveMessageOnPort(port)?.message as { pixels: Pixels } | { error: string } | undefined;
   if (!answer) throw new SimmimError('internal', 'decodeImage', 'the image worker did not answer');
@@ -88,7 +95,7 @@ export function decodeImage(contents: Uint8Array, channels = 0, dtype = 'int32',
   if (dtype !== 'int32') throw new SimmimError('unsupported', 'decodeImage', `dtype is ${dtype}, expected int32`);
   checkChannels('decodeImage', channels);
   const format = formatOf(contents);
-  const pixels = format === 'bmp' ? decodeBitmap(contents, channels) : decodeInWorker(contents, format === 'gif' ? 3 : channels);
+  const pixels = format === 'bmp' ? decodeBitmap(contents, channels) : decodeInWorker({ bytes: contents, channels: format === 'gif' ? 3 : channels, ratio: 1 });
   return toTensor(pixels, format === 'gif' && expandAnimations);
 }
 
@@ -98,8 +105,13 @@ function decoder<T extends tf.Tensor>(op: string, format: Format) {
     return decodeImage(contents, channels) as unknown as T;
   };
 }
-/** A JPEG as int32 [height, width, channels]. */
-export const decodeJpeg = decoder<tf.Tensor3D>('decodeJpeg', 'jpeg');
+/** A JPEG as int32 [height, width, channels], width and height divided by `ratio` (1, 2, 4 or 8) and rounded up. */
+export function decodeJpeg(contents: Uint8Array, channels = 0, ratio = 1): tf.Tensor3D {
+  checkChannels('decodeJpeg', channels);
+  if (![1, 2, 4, 8].includes(ratio)) throw new SimmimError('invalid_argument', 'decodeJpeg', `ratio is ${ratio}, expected 1, 2, 4 or 8`);
+  if (formatOf(contents) !== 'jpeg') throw new SimmimError('corrupt', 'decodeJpeg', 'the bytes are no JPEG image');
+  return toTensor(decodeInWorker({ bytes: contents, channels, ratio }), false) as tf.Tensor3D;
+}
 /** A PNG as int32 [height, width, channels]. */
 export const decodePng = decoder<tf.Tensor3D>('decodePng', 'png');
 /** A Windows bitmap as int32 [height, width, channels]. */

@@ -9,4 +9,6 @@ registerFileSystem();
 
 export { fileSystem, registerFileSystem } from './file_system';
 export { decodeBmp, decodeGif, decodeImage, decodeJpeg, decodePng, encodeJpeg, encodePng } from './image';
-export { SummaryFileWriter, summaryFileWriter, tensorBoard } from './summary';
+export { SummaryFileWriter, summaryFileWriter } from './summary';
+export type { FitCallback } from './installed';
+export { type TensorBoardOptions, tensorBoard } from './tensor_board';

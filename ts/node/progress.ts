@@ -1,8 +1,4 @@
-/** What is needed of tfjs-layers, which is optional. */
-export interface LayersModule {
-  CustomCallback: new (args: object, yieldEvery?: string) => object;
-  registerCallbackConstructor(verbosity: number, constructor: unknown): void;
-}
+import type { LayersModule } from './installed';
 
 type Logs = Record<string, number> | undefined;
 
@@ -18,6 +14,7 @@ export const ProgressBar = {
       constructor() {
         let started = 0;
         let batches = 0;
+        const perStep = (ms: number): string => `${ms.toFixed(0)}ms ${((1000 * ms) / Math.max(1, batches)).toFixed(0)}us/step`;
         const figures = (logs: Logs): string => Object.entries(logs ?? {}).filter(([key]) => key !== 'batch' && key !== 'size').map(([key, v]) => `${key}=${Number(v).toPrecision(4)}`).join(' ');
         super({
           onEpochBegin: async (epoch: number) => {
@@ -30,7 +27,7 @@ export const ProgressBar = {
             if (process.stderr.isTTY) process.stderr.write(`\r  batch ${batches} ${figures(logs)}   `);
           },
           onEpochEnd: async (_epoch: number, logs: Logs) => {
-            process.stderr.write(`${process.stderr.isTTY ? '\r' : ''}  ${Date.now() - started}ms ${figures(logs)}\n`);
+            process.stderr.write(`${process.stderr.isTTY ? '\r' : ''}  ${perStep(Date.now() - started)} - ${figures(logs)}\n`);
           },
         });
       }

@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
+import { SimmimError } from '../errors';
 
 // TensorBoard's event files: a TFRecord file (length, masked CRC-32C of it, data, masked CRC-32C of that) of Event
 // messages (tensorflow/core/util/event.proto, summary.proto). Only the fields written here are encoded.
@@ -55,15 +56,18 @@ function histogramProto(values: ArrayLike<number>, buckets: number): Buffer {
     sum += v;
     squares += v * v;
   }
-  const width = (high - low) / buckets || 1;
-  const counts = new Array<number>(buckets).fill(0);
+  const bins = high > low ? buckets : 1; // equal values: one bucket from the value to itself
+  const width = (high - low) / bins || 1;
+  const counts = new Array<number>(bins).fill(0);
   for (let i = 0; i < values.length; i++) {
-    const at = Math.min(buckets - 1, Math.floor(((values[i] as number) - low) / width));
+    const at = Math.min(bins - 1, Math.floor(((values[i] as number) - low) / width));
     counts[at] = (counts[at] ?? 0) + 1;
   }
-  const limits = counts.map((_, i) => low + width * (i + 1));
+  const limits = bins === 1 ? [high] : counts.map((_, i) => low + width * (i + 1));
   return Buffer.concat([doubleField(1, low), doubleField(2, high), doubleField(3, values.length), doubleField(4, sum), doubleField(5, squares), bytesField(6, doubles(limits)), bytesField(7, doubles(counts))]);
 }
+
+const open = new Map<string, SummaryFileWriter>();
 
 /** Writes scalars and histograms to an event file in a folder, which TensorBoard reads. */
 export class SummaryFileWriter {
@@ -97,40 +101,18 @@ export class SummaryFileWriter {
   close(): void {
     if (this.file !== undefined) closeSync(this.file);
     this.file = undefined;
+    for (const [key, writer] of open) if (writer === this) open.delete(key);
   }
 }
 
-/** A writer of TensorBoard event files in `logdir`. The queue arguments of tfjs-node are accepted and need nothing. */
-export function summaryFileWriter(logdir: string, _maxQueue?: number, _flushMillis?: number, filenameSuffix?: string): SummaryFileWriter {
-  return new SummaryFileWriter(logdir, filenameSuffix ?? '');
-}
-
-type Logs = Record<string, number | tf.Scalar> | undefined;
-
-/** Callbacks for `model.fit`: the logs of training go to `<logDir>/train`, those of validation to `<logDir>/val`. */
-export function tensorBoard(logDir = './logs', options: { updateFreq?: 'batch' | 'epoch' } = {}): { onBatchEnd(batch: number, logs?: Logs): Promise<void>; onEpochEnd(epoch: number, logs?: Logs): Promise<void>; onTrainEnd(): Promise<void> } {
-  const writers = new Map<string, SummaryFileWriter>();
-  let batches = 0;
-  const log = (prefix: string, logs: Logs, step: number): void => {
-    for (const [key, value] of Object.entries(logs ?? {})) {
-      if (key === 'batch' || key === 'size' || key === 'num') continue;
-      const validation = key.startsWith('val_');
-      const folder = validation ? 'val' : 'train';
-      const writer = writers.get(folder) ?? new SummaryFileWriter(join(logDir, folder));
-      writers.set(folder, writer);
-      writer.scalar(`${prefix}${validation ? key.slice(4) : key}`, value, step);
-    }
-  };
-  return {
-    async onBatchEnd(_batch, logs) {
-      if (options.updateFreq === 'batch') log('batch_', logs, batches++);
-    },
-    async onEpochEnd(epoch, logs) {
-      log('epoch_', logs, epoch);
-    },
-    async onTrainEnd() {
-      for (const writer of writers.values()) writer.close();
-      writers.clear();
-    },
-  };
+/**
+ * The writer of TensorBoard event files in `logdir`: a folder has one in this process, until it is closed, so that
+ * several runs of `model.fit` continue one file. The queue arguments of tfjs-node are accepted and need nothing.
+ */
+export function summaryFileWriter(logdir: string, _maxQueue?: number, _flushMillis?: number, filenameSuffix = ''): SummaryFileWriter {
+  if (logdir === '') throw new SimmimError('invalid_argument', 'summaryFileWriter', 'logdir is an empty string, expected a folder');
+  const key = `${resolve(logdir)}\0${filenameSuffix}`;
+  const writer = open.get(key) ?? new SummaryFileWriter(logdir, filenameSuffix);
+  open.set(key, writer);
+  return writer;
 }

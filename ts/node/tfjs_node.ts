@@ -5,25 +5,12 @@
  */
 import * as core from '@tensorflow/tfjs-core';
 import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { registerBackend } from '../backend';
 import { SimmimError } from '../errors';
 import * as node from './index';
-import { ProgressBar, type LayersModule } from './progress';
-
-/** From the package itself, then from the program: a linked checkout finds the program's packages this way. */
-function optional(name: string): object | undefined {
-  for (const from of [__filename, join(process.cwd(), 'index.js')]) {
-    let file: string;
-    try {
-      file = createRequire(from).resolve(name);
-    } catch {
-      continue;
-    }
-    return createRequire(from)(file) as object;
-  }
-  return undefined;
-}
+import { findLayers, installed } from './installed';
+import { ProgressBar } from './progress';
 
 /** tfjs-core's Node build ships no chained methods (`x.add(y)`); the bundle made by scripts/build-gradients.mjs adds them. */
 function registerChainedMethods(): void {
@@ -33,17 +20,18 @@ function registerChainedMethods(): void {
   require(bundle);
 }
 
-const union = optional('@tensorflow/tfjs');
-const layers = union ?? optional('@tensorflow/tfjs-layers');
-const parts = union ? [union] : [core, layers, optional('@tensorflow/tfjs-converter')];
-const data = union ? undefined : optional('@tensorflow/tfjs-data');
+const union = installed('@tensorflow/tfjs');
+const layers = findLayers();
+const parts = union ? [union] : [core, installed('@tensorflow/tfjs-layers'), installed('@tensorflow/tfjs-converter')];
+const data = union ? undefined : installed('@tensorflow/tfjs-data');
 registerChainedMethods();
-void core.setBackend('simmim-cpu');
-if (layers && 'registerCallbackConstructor' in layers) ProgressBar.register(layers as unknown as LayersModule);
+registerBackend('tensorflow'); // the name that programs for tfjs-node ask for
+void core.setBackend('tensorflow');
+if (layers) ProgressBar.register(layers);
 
 const api: Record<string, unknown> = Object.assign({}, ...parts, data ? { data } : {});
 api.node = node;
-api.io = { ...core.io, fileSystem: node.fileSystem };
+api.io = { ...core.io, fileSystem: node.fileSystem, nodeHTTPRequest: (path: string, requestInit?: RequestInit, weightPathPrefix?: string) => core.io.http(path, { requestInit, weightPathPrefix }) };
 api.version = { ...((api.version as object | undefined) ?? {}), 'tfjs-core': core.version_core, 'tfjs-node': core.version_core };
 
 export = api;
