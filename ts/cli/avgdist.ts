@@ -1,5 +1,3 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { definition, distanceCharts, distanceTable, measureDistances, paperStrategies, quotation } from '../ablation/avg_dist_table';
 import { canDrawText, csvTable, markdownTable, pngOfSvg, svgFigure } from '../charts';
@@ -9,6 +7,7 @@ import { imageSizeOf } from '../train/recipe';
 import { loadRecipe } from '../train/recipe_files';
 import { maskStrategy, withMaskGrid } from '../train/task';
 import { collect, numberList, wholeNumber } from './arguments';
+import { writeWhole } from './files';
 
 /** Options of `simmim avgdist`, as given. */
 export interface AvgDistOptions {
@@ -58,14 +57,9 @@ export async function avgdist(options: AvgDistOptions, print: (line: string) => 
   if (options.out === undefined) return;
   const stem = options.out.replace(/\.(svg|png|csv)$/, '');
   const svg = svgFigure(distanceCharts(rows, unit, draws));
-  try {
-    mkdirSync(dirname(stem), { recursive: true });
-    writeFileSync(`${stem}.svg`, svg);
-    writeFileSync(`${stem}.png`, await pngOfSvg(svg));
-    writeFileSync(`${stem}.csv`, csvTable(table));
-  } catch (error) {
-    throw new SimmimError('io', 'avgdist', `cannot write '${stem}': ${(error as Error).message}`);
-  }
+  writeWhole(`${stem}.svg`, 'avgdist', svg);
+  writeWhole(`${stem}.png`, 'avgdist', await pngOfSvg(svg));
+  writeWhole(`${stem}.csv`, 'avgdist', csvTable(table));
   print(`wrote ${stem}.svg, ${stem}.png, ${stem}.csv`);
   if (!(await canDrawText())) print('note: this machine has no font, so the PNG has no text; the SVG has');
 }

@@ -7,6 +7,7 @@ import { recipeNames, recipeText } from '../train/recipe_files';
 import { versions } from '../train/run';
 import { collect, wholeNumber } from './arguments';
 import { registerAvgDist } from './avgdist';
+import { registerCluster } from './cluster';
 import { registerConvert } from './convert';
 import { doctor } from './doctor';
 import { info, type InfoOptions } from './info';
@@ -49,6 +50,7 @@ export function program(): Command {
   registerAvgDist(cli, print);
   registerStats(cli, print);
   registerPack(cli, print);
+  registerCluster(cli, print);
   cli.command('doctor').description('check this installation').action(() => doctor(print));
   for (const command of [cli, ...cli.commands]) command.exitOverride().configureOutput({ writeErr: () => undefined }).allowExcessArguments(false).showSuggestionAfterError(false);
   return cli;

@@ -1,4 +1,5 @@
 export { avgDist, squaredDistances } from './avg_dist';
+export { distortionOf, kMeans, type Clusters, type KMeansOptions } from './kmeans';
 export { averageDistance, distanceUnits, type DistanceUnit, type MeanDistance } from './mask_distance';
 export { Codebook } from './codebook';
 export { createHead, headNames, type Head, type HeadName } from './heads';
