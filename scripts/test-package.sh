@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Packs the package, installs the tarball in an empty folder as a user would, and runs the backend and the CLI there.
+# Packs the package and installs the tarball in an empty folder as users would, then runs the backend and the CLI there:
+# once from source, and once with a prebuilt binary on a machine where no compiler, make or CMake is to be found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+root=$PWD
 npm run --silent build:ts
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-tarball=$(npm pack --silent --pack-destination "$folder")
-cd "$folder"
-npm init -y >/dev/null
-npm install --silent "./$tarball" @tensorflow/tfjs-core@4.22.0
-cat >program.cjs <<'PROGRAM'
+trap 'rm -rf "$folder" "$root/prebuilds"' EXIT
+
+write_programs() {
+  cat >program.cjs <<'PROGRAM'
 const tf = require('@tensorflow/tfjs-core');
 require('simmim/backend');
 tf.setBackend('simmim-cpu').then(() => {
@@ -18,8 +18,7 @@ tf.setBackend('simmim-cpu').then(() => {
   console.log('require ok');
 });
 PROGRAM
-node program.cjs
-cat >program.mjs <<'PROGRAM'
+  cat >program.mjs <<'PROGRAM'
 import * as tf from '@tensorflow/tfjs-core';
 import 'simmim/backend';
 import { createEncoder, SimMIM } from 'simmim';
@@ -28,5 +27,33 @@ if (typeof createEncoder !== 'function' || typeof SimMIM !== 'function') throw n
 if (tf.grad((x) => tf.square(x))(tf.scalar(3)).dataSync()[0] !== 6) throw new Error('wrong gradient');
 console.log('import ok');
 PROGRAM
-node program.mjs
-npx simmim doctor
+}
+
+install_and_run() { # install_and_run NAME: the tarball that packs now, in a folder of its own
+  echo "== $1"
+  mkdir "$folder/$1"
+  local tarball
+  tarball=$(npm pack --silent --pack-destination "$folder/$1")
+  cd "$folder/$1"
+  npm init -y >/dev/null
+  npm install --silent "./$tarball" @tensorflow/tfjs-core@4.22.0
+  write_programs
+  node program.cjs
+  node program.mjs
+  npx simmim doctor
+  cd "$root"
+}
+
+rm -rf prebuilds
+install_and_run source
+
+npm run --silent prebuilt >/dev/null 2>&1
+mkdir "$folder/bin"
+for tool in node npm npx sh bash env mktemp mkdir rm cat dirname uname sed ls; do
+  found=$(command -v "$tool") && ln -s "$found" "$folder/bin/$tool"
+done
+PATH="$folder/bin" install_and_run prebuilt
+if [ -d "$folder/prebuilt/node_modules/simmim/build" ]; then
+  echo 'the prebuilt package compiled itself' >&2
+  exit 1
+fi
