@@ -15,6 +15,7 @@ describe('ticks', () => {
     expect(linearTicks(81.9, 83, 6).map((t) => t.toFixed(1))).toEqual(['81.8', '82.0', '82.2', '82.4', '82.6', '82.8', '83.0']);
     expect(linearTicks(-3e-7, 2e-7, 4).length).toBeGreaterThan(2);
     expect(logTicks(0.9, 120)).toEqual([1, 2, 5, 10, 20, 50, 100]);
+    expect(logTicks(3.5, 11)).toEqual([4, 5, 6, 7, 8, 9, 10]);
     expect(logTicks(1e-6, 1)).toHaveLength(7);
   });
 

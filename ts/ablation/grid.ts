@@ -12,7 +12,7 @@ type Value = string | number | boolean | null | readonly unknown[];
 /** Largest number of cells: a grid beyond it is a slip, not an experiment. */
 const MAX_CELLS = 10_000;
 
-const name = z.string().regex(/^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/, { error: "expected letters, digits, '.', '_' and '-'" });
+const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, { error: "expected letters, digits, '.', '_' and '-'" });
 const value = z.unknown();
 const settings = z.record(z.string(), value, { error: 'expected recipe keys and values, such as {masking.patchSize: [16, 32]}' });
 const list = <T extends z.ZodType>(entry: T) => z.array(entry, { error: 'expected a list' });
@@ -129,7 +129,7 @@ function parseFile(text: string, origin: string): z.output<typeof gridFile> {
   }
   const result = gridFile.safeParse(tree ?? {});
   if (result.success) return result.data;
-  const issue = result.error.issues[0];
+  const issue = result.error.issues.find((i) => i.code === 'unrecognized_keys') ?? result.error.issues[0]; // a slip in a key explains the key that is missing
   if (issue?.code === 'unrecognized_keys') {
     const known = Object.keys(issue.path.length === 0 ? gridFile.shape : issue.path.length === 1 ? published.shape : { when: 0, values: 0, note: 0 });
     const key = issue.keys[0] ?? '';

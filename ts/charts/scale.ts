@@ -34,12 +34,12 @@ export function linearTicks(low: number, high: number, wanted: number): number[]
   return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
 }
 
-/** Powers of ten inside [low, high]; with few of them also their multiples by 2 and 5. */
+/** Powers of ten inside [low, high] and, where those are few, their multiples by 2 and 5 or by every digit. */
 export function logTicks(low: number, high: number): number[] {
   const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
-  const factors = last - first > 4 ? [1] : [1, 2, 5];
-  const all = Array.from({ length: last - first + 1 }, (_, i) => factors.map((f) => f * 10 ** (first + i))).flat();
-  return all.filter((t) => t >= low * (1 - 1e-9) && t <= high * (1 + 1e-9));
+  const choices = [[1], [1, 2, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9]].map((factors) =>
+    Array.from({ length: last - first + 1 }, (_, i) => factors.map((f) => f * 10 ** (first + i))).flat().filter((t) => t >= low * (1 - 1e-9) && t <= high * (1 + 1e-9)));
+  return choices.find((ticks) => ticks.length >= 4) ?? (choices[2] as number[]);
 }
 
 /** A number as short as its neighbours allow. */

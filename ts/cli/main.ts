@@ -6,6 +6,7 @@ import { nearest } from '../train/recipe';
 import { recipeNames, recipeText } from '../train/recipe_files';
 import { versions } from '../train/run';
 import { collect, wholeNumber } from './arguments';
+import { registerAblate } from './ablate';
 import { registerAvgDist } from './avgdist';
 import { registerCluster } from './cluster';
 import { registerConvert } from './convert';
@@ -47,6 +48,7 @@ export function program(): Command {
   cli.command('recipes [name]').description('list recipes and grids of recipes (ablations/*), or print one with its comments')
     .action((name?: string) => (name === undefined ? [...recipeNames(), ...gridNames()] : [gridNames().includes(name) ? gridText(name) : recipeText(name)]).forEach((text) => print(text.trimEnd())));
   registerConvert(cli, print);
+  registerAblate(cli, print);
   registerAvgDist(cli, print);
   registerStats(cli, print);
   registerPack(cli, print);

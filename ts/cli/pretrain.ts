@@ -11,6 +11,7 @@ import { withMaskGrid } from '../train/task';
 import type { RunSummary } from '../train/trainer';
 import { useBackend } from './backend';
 import { ConsoleReporter } from './progress';
+import { withSignals } from './signals';
 import { writePictures } from './visualize';
 
 /** Options of `simmim pretrain`. */
@@ -43,7 +44,7 @@ export async function pretrain(options: PretrainOptions, print: (line: string) =
   try {
     writeFileSync(join(out, 'recipe.yaml'), recipeToYaml(recipe));
     announce(run, recipe, out, checkpoint, print);
-    const summary = await withSignals(run, reporter);
+    const summary = await withSignals(() => run.trainer.requestStop(), (sentence) => reporter.note(sentence), () => run.trainer.run());
     await conclude(run, recipe, out, summary, print);
   } finally {
     await run.close();
@@ -84,25 +85,6 @@ function announce(run: OpenRun, recipe: Recipe, out: string, checkpoint: Checkpo
   else print(`data: ${run.data.description}`);
   print(`${run.trainer.updates} updates of ${recipe.train.batchSize * recipe.train.accumulation} images; log, recipe and checkpoints go to '${out}'`);
   if (checkpoint) print(`continuing from '${checkpoint.folder}' after update ${checkpoint.state.position.update}`);
-}
-
-/** Runs with Ctrl-C meaning: save and end; a second one ends at once. */
-async function withSignals(run: OpenRun, reporter: ConsoleReporter): Promise<RunSummary> {
-  let asked = false;
-  const onSignal = (signal: NodeJS.Signals): void => {
-    if (asked) process.exit(signal === 'SIGINT' ? 130 : 143);
-    asked = true;
-    reporter.note('stopping after this step and saving; once more to stop at once');
-    run.trainer.requestStop();
-  };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
-  try {
-    return await run.trainer.run();
-  } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
-  }
 }
 
 async function conclude(run: OpenRun, recipe: Recipe, out: string, summary: RunSummary, print: (line: string) => void): Promise<void> {

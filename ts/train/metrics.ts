@@ -89,3 +89,26 @@ export function short(x: number): string {
   if (!Number.isFinite(x)) return String(x);
   return Math.abs(x) >= 1e-3 && Math.abs(x) < 1e5 ? String(Number(x.toPrecision(4))) : x.toExponential(2);
 }
+
+/** The records of a `log.jsonl`; a torn last line is left out. Throws `not_found`, or `corrupt` for any other line that is no record. */
+export function readLog(file: string): LogRecord[] {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new SimmimError('not_found', 'log', `cannot read '${file}': ${(error as Error).message}`);
+  }
+  return text.split('\n').slice(0, -1).map((line, i) => {
+    try {
+      return JSON.parse(line, (_, value: unknown) => (value === 'NaN' || value === 'Infinity' || value === '-Infinity' ? Number(value) : value)) as LogRecord;
+    } catch {
+      throw new SimmimError('corrupt', 'log', `'${file}' has no record in line ${i + 1}`);
+    }
+  });
+}
+
+/** Median images a second over the updates of a `log.jsonl`; null when it has none. */
+export function medianSpeed(file: string): number | null {
+  const speeds = readLog(file).flatMap((r) => (r.kind === 'update' && Number.isFinite(r.imagesPerSecond) ? [r.imagesPerSecond] : [])).sort((a, b) => a - b);
+  return speeds[speeds.length >> 1] ?? null;
+}
