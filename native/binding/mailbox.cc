@@ -38,8 +38,9 @@ constexpr size_t kWorthDeferring = size_t{2} << 20;
 /// Kernels whose check() looks at shapes and parameters alone, so that a call may be queued while the values of its
 /// tensors are still being computed. Any other kernel waits for the queue.
 bool is_deferrable(int id) {
-  static const std::set<std::string_view> names{"fill", "unary", "predicate", "binary", "compare", "select", "cast", "reduce", "arg_reduce", "strided_copy", "softmax", "scan", "top_k", "matmul", "conv2d",
-                                                "conv2d_input_grad", "conv2d_filter_grad", "depthwise", "depthwise_input_grad", "depthwise_filter_grad", "pool", "pool_grad", "batch_norm"};
+  static const std::set<std::string_view> names{"fill", "unary", "predicate", "binary", "compare", "select", "cast", "reduce", "arg_reduce", "strided_copy", "softmax", "scan", "top_k", "matmul", "conv",
+                                                "conv_input_grad", "conv_filter_grad", "depthwise", "depthwise_input_grad", "depthwise_filter_grad", "pool", "pool_grad",
+                                                "dilation", "dilation_input_grad", "dilation_filter_grad", "batch_norm", "lrn", "lrn_grad"};
   static const std::vector<char> by_id = [] {
     std::vector<char> out;
     for (int i = 0; i < kernel_count(); i++) out.push_back(names.contains(kernel_at(i).name));

@@ -1,5 +1,5 @@
 // y = (x - mean) / sqrt(variance + eps) * scale + offset with one mean, variance, scale and offset per channel (last dim).
-// Parallel over rows. Bytes: one read of x, one write of y.
+// Parallel over rows and bands of channels. Bytes: one read of x, one write of y.
 #pragma once
 #include "../core/kernel.h"
 
@@ -19,7 +19,7 @@ struct BatchNorm {
     const int64_t c = x.dim(1);
     require(mean.count() == c && variance.count() == c && (!scale.present() || scale.count() == c) && (!offset.present() || offset.count() == c), "mean, variance, scale and offset must have %lld values", static_cast<long long>(c));
   }
-  size_t workspace_bytes() const { return static_cast<size_t>(x.dim(1)) * 8; }
+  size_t workspace_bytes() const { return static_cast<size_t>(x.dim(1)) * 4; }
 };
 
 }  // namespace simmim

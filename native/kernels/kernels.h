@@ -29,4 +29,6 @@
 #include "conv.h"
 #include "conv_depthwise.h"
 #include "pool.h"
+#include "dilation.h"
 #include "batch_norm.h"
+#include "lrn.h"

@@ -5,6 +5,8 @@
 
 namespace simmim::SIMMIM_ISA {
 
+void run(const Unary& k);
+
 /// Integers wrap around as in the language of the caller; unsigned arithmetic makes that defined.
 static void multiply_integers(const Matmul& k, const uint32_t* a, const uint32_t* b, uint32_t* y) {
   const int64_t m = k.y.dim(1), n = k.y.dim(2), depth = k.depth();
@@ -31,7 +33,9 @@ static void multiply_one(const Matmul& k, int64_t batch) {
   g.a = k.a.f32() + a_at, g.lda = k.transpose_a ? m : depth, g.transpose_a = k.transpose_a;
   g.b = k.b.f32() + b_at, g.ldb = k.transpose_b ? depth : n, g.transpose_b = k.transpose_b;
   g.c = k.y.f32() + y_at, g.ldc = n;
+  g.bias = k.bias.present() ? k.bias.f32() : nullptr;
   gemm(g);
+  if (k.activation != kNoActivation) run(activation_of(k.y.f32() + y_at, m * n, k.activation, k.alpha));
 }
 
 void run(const Matmul& k) {

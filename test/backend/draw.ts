@@ -24,6 +24,16 @@ interface Wanted {
   small?: boolean;
 }
 
+/** The same tensor as a piece of a larger one, or as the transpose of its transpose. */
+function laidOut(values: number[], shape: number[], dtype: Dtype, laid: 'plain' | 'sliced' | 'transposed'): tf.Tensor {
+  if (laid === 'plain' || shape.length === 0) return tf.tensor(values, shape, dtype);
+  const [first, ...rest] = shape as [number, ...number[]];
+  const row = rest.reduce((n, d) => n * d, 1);
+  if (laid === 'sliced') return tf.slice(tf.tensor([...new Array<number>(row).fill(1), ...values, ...new Array<number>(row).fill(1)], [first + 2, ...rest], dtype), [1, ...rest.map(() => 0)], shape);
+  const turned = Array.from({ length: values.length }, (_, i) => values[(i % first) * row + Math.floor(i / first)] as number);
+  return tf.transpose(tf.tensor(turned, [...rest, first], dtype), [shape.length - 1, ...rest.map((_, i) => i)]);
+}
+
 /** Seeded random test cases: the same number gives the same case. */
 export class Draw {
   private readonly rng: Rng;
@@ -61,7 +71,12 @@ export class Draw {
     const dtype = w.dtype ?? this.pick(['float32', 'float32', 'int32', 'bool'] as const);
     const size = shape.reduce((n, d) => n * d, 1);
     const values = Array.from({ length: size }, () => this.value(dtype, w));
-    return { shape, dtype, label: `${dtype}[${shape}]`, make: () => tf.tensor(values, shape, dtype) };
+    const laid = this.pick(['plain', 'plain', 'sliced', 'transposed'] as const);
+    return { shape, dtype, label: `${laid} ${dtype}[${shape}]`, make: () => laidOut(values, shape, dtype, laid) };
+  }
+  /** A size from 1 to `most`, now and then `large`, so that work is shared out among threads. */
+  size(most: number, large = 40): number {
+    return this.chance(0.03) ? large : 1 + this.integer(most);
   }
   private value(dtype: Dtype, w: Wanted): number {
     if (dtype === 'bool') return this.integer(2);

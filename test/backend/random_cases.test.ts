@@ -1,60 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
-import '@tensorflow/tfjs-backend-cpu';
-import { beforeAll, describe, expect, it } from 'vitest';
-import '../../ts/backend';
-import { Draw } from './draw';
-
-const CASES = Number(process.env.SIMMIM_RANDOM_CASES ?? 200);
-
-type Values = Float32Array | Int32Array | Uint8Array;
-interface Result {
-  shape: number[];
-  dtype: string;
-  values: Values;
-}
-type Outcome = Result[] | 'throws';
-
-/** A function of tensors made from host data, run on one backend. */
-function outcome(backend: string, f: () => tf.Tensor | tf.Tensor[]): Outcome {
-  tf.setBackend(backend);
-  return tf.tidy(() => {
-    try {
-      const out = f();
-      return (Array.isArray(out) ? out : [out]).map((t) => ({ shape: t.shape, dtype: t.dtype, values: t.dataSync().slice() as Values })) as never;
-    } catch {
-      return 'throws' as never;
-    }
-  }) as unknown as Outcome;
-}
-
-/**
- * Equal NaN and infinities; floats within `tolerance` of the larger of 1 and the value. The cpu backend computes in
- * doubles and rounds once, we round per operation, so the tolerance counts roundings of the family's longest chain.
- */
-function expectAlike(ours: Outcome, theirs: Outcome, tolerance: number, label: string): void {
-  if (ours === 'throws' || theirs === 'throws') {
-    expect(ours === 'throws', label).toBe(theirs === 'throws');
-    return;
-  }
-  expect(ours.map((r) => [r.shape, r.dtype]), label).toEqual(theirs.map((r) => [r.shape, r.dtype]));
-  ours.forEach((result, n) => {
-    const other = (theirs[n] as Result).values;
-    result.values.forEach((value, i) => {
-      const wanted = other[i] as number;
-      const alike = Object.is(value, wanted) || value === wanted || (Number.isNaN(value) && Number.isNaN(wanted)) || Math.abs(value - wanted) <= tolerance * Math.max(1, Math.abs(wanted));
-      if (!alike) expect.fail(`${label}: element ${i} is ${value}, the cpu backend has ${wanted}`);
-    });
-  });
-}
-
-function family(name: string, tolerance: number, make: (d: Draw) => [string, () => tf.Tensor | tf.Tensor[]]): void {
-  it(`${name}: ${CASES} random cases`, () => {
-    for (let i = 0; i < CASES; i++) {
-      const [label, f] = make(new Draw(i));
-      expectAlike(outcome('simmim-cpu', f), outcome('cpu', f), tolerance, `case ${i}: ${label}`);
-    }
-  });
-}
+import { describe } from 'vitest';
+import type { Draw } from './draw';
+import { family } from './random_family';
 
 const UNARY: [string, (x: tf.Tensor) => tf.Tensor][] = [
   ['abs', tf.abs], ['acos', tf.acos], ['acosh', tf.acosh], ['asin', tf.asin], ['asinh', tf.asinh], ['atan', tf.atan], ['atanh', tf.atanh], ['ceil', tf.ceil], ['cos', tf.cos], ['cosh', tf.cosh],
@@ -75,10 +22,6 @@ const REDUCE: [string, (x: tf.Tensor, axis: number[], keep: boolean) => tf.Tenso
 ];
 
 describe('against the cpu backend', () => {
-  beforeAll(async () => {
-    await tf.setBackend('simmim-cpu');
-  });
-
   // 4 ULP of float32 per function, chains of two
   family('unary', 1e-6, (d) => {
     const [name, f] = d.pick(UNARY);
@@ -170,27 +113,5 @@ describe('against the cpu backend', () => {
     const one = [...a].filter(() => d.chance(0.5)).reverse().join('');
     if (d.chance(0.25)) return [`${a}->${one}`, () => tf.einsum(`${a}->${one}`, x.make())];
     return [`${a},${b}->${out}`, () => tf.einsum(`${a},${b}->${out}`, x.make(), y.make())];
-  });
-  // up to 3 * 3 * 6 products; gradients sum over up to 2 * 8 * 8 positions
-  family('convolution and pooling', 1e-4, (d) => {
-    const x = d.tensor({ shape: [1 + d.integer(2), 3 + d.integer(6), 3 + d.integer(6), 1 + d.integer(6)], dtype: 'float32' });
-    const [kh, kw] = [1 + d.integer(3), 1 + d.integer(3)];
-    const stride: [number, number] = [1 + d.integer(3), 1 + d.integer(3)];
-    const pad = d.pick(['same', 'valid'] as const);
-    const w = d.tensor({ shape: [kh, kw, x.shape[3] as number, 1 + d.integer(5)], dtype: 'float32' });
-    const both = (f: (a: tf.Tensor4D, b: tf.Tensor4D) => tf.Tensor): tf.Tensor[] => {
-      const [a, b] = [x.make() as tf.Tensor4D, w.make() as tf.Tensor4D];
-      return [f(a, b), ...tf.grads((p, q) => tf.sum(tf.square(f(p as tf.Tensor4D, q as tf.Tensor4D))))([a, b])];
-    };
-    const single = (f: (a: tf.Tensor4D) => tf.Tensor): tf.Tensor[] => [f(x.make() as tf.Tensor4D), tf.grad((p) => tf.sum(tf.square(f(p as tf.Tensor4D))))(x.make())];
-    const ops: [string, () => tf.Tensor[]][] = [
-      ['conv2d', () => both((a, b) => tf.conv2d(a, b, stride, pad))],
-      ['dilated conv2d (same: the windows of valid may not fit)', () => [tf.conv2d(x.make() as tf.Tensor4D, w.make() as tf.Tensor4D, 1, 'same', 'NHWC', [2, 2])]],
-      ['depthwise', () => both((a, b) => tf.depthwiseConv2d(a, b, stride, pad))],
-      ['maxPool', () => single((a) => tf.maxPool(a, [kh, kw], stride, pad))],
-      ['avgPool', () => single((a) => tf.avgPool(a, [kh, kw], stride, pad))],
-    ];
-    const [name, f] = d.pick(ops);
-    return [`${name} ${x.label} ${w.label} stride ${stride} ${pad}`, f];
   });
 });

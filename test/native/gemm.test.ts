@@ -136,7 +136,7 @@ describe('matmul', () => {
       const want = product(m, n, k, (i, p) => a[transposeA ? p * m + i : i * k + p] as number, (p, j) => b[transposeB ? j * k + p : p * n + j] as number);
       const runs = everywhere(() => {
         const y = output([1, m, n]);
-        kernels.matmul({ a: input(transposeA ? [1, k, m] : [1, m, k], a), b: input(transposeB ? [1, n, k] : [1, k, n], b), y, transposeA, transposeB });
+        kernels.matmul({ a: input(transposeA ? [1, k, m] : [1, m, k], a), b: input(transposeB ? [1, n, k] : [1, k, n], b), y, transposeA, transposeB, activation: -1, alpha: 0 });
         const result = [read(y)];
         freeAll(y);
         return result;
@@ -151,7 +151,7 @@ describe('matmul', () => {
     const b = uniform(batch * k * n);
     everywhere(() => {
       const y = output([batch, m, n]);
-      kernels.matmul({ a: input([1, m, k], a), b: input([batch, k, n], b), y, transposeA: false, transposeB: false });
+      kernels.matmul({ a: input([1, m, k], a), b: input([batch, k, n], b), y, transposeA: false, transposeB: false, activation: -1, alpha: 0 });
       const got = read(y);
       for (let q = 0; q < batch; q++) {
         const want = product(m, n, k, (i, p) => a[i * k + p] as number, (p, j) => b[(q * k + p) * n + j] as number);
@@ -169,7 +169,7 @@ describe('matmul', () => {
     for (const transposeB of [false, true])
       everywhere(() => {
         const y = output([batch, m, n], 'i32');
-        kernels.matmul({ a: input([batch, m, k], a), b: input(transposeB ? [batch, n, k] : [batch, k, n], b), y, transposeA: false, transposeB });
+        kernels.matmul({ a: input([batch, m, k], a), b: input(transposeB ? [batch, n, k] : [batch, k, n], b), y, transposeA: false, transposeB, activation: -1, alpha: 0 });
         const got = new Int32Array(batch * m * n);
         addon.readInto(y.storage.handle, got);
         for (let q = 0; q < batch; q++)
@@ -186,7 +186,7 @@ describe('matmul', () => {
 
   test('shapes that do not fit are refused by name', () => {
     const a = input([1, 2, 3], uniform(6));
-    const call = (b: NativeTensor, y: NativeTensor) => () => kernels.matmul({ a, b, y, transposeA: false, transposeB: false });
+    const call = (b: NativeTensor, y: NativeTensor) => () => kernels.matmul({ a, b, y, transposeA: false, transposeB: false, activation: -1, alpha: 0 });
     expect(call(input([1, 4, 2], uniform(8)), output([1, 2, 2]))).toThrow(/matmul: b has an inner dimension of 4, expected 3/);
     expect(call(input([1, 3, 2], uniform(6)), output([1, 2, 3]))).toThrow(/matmul: y is \[2, 3\], expected \[2, 2\]/);
     expect(call(input([2, 3, 2], uniform(12)), output([1, 2, 2]))).toThrow(/matmul: b has a batch of 2, expected 1/);

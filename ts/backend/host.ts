@@ -29,3 +29,9 @@ export function delegate(kernelName: string): NativeKernel {
 function describe(inputs: tf.NamedTensorInfoMap): string {
   return Object.entries(inputs).map(([name, x]) => `${name} of dtype ${x?.dtype} and shape [${x?.shape}]`).join(', ');
 }
+
+/** Throws `unsupported` for an input of another dtype, naming it with its dtype and shape. */
+export function requireDtype(op: string, inputs: tf.NamedTensorInfoMap, ...expected: tf.DataType[]): void {
+  for (const [name, x] of Object.entries(inputs))
+    if (x && !expected.includes(x.dtype)) throw new SimmimError('unsupported', op, `${name} has dtype ${x.dtype} and shape [${x.shape}], expected ${expected.join(' or ')}`);
+}

@@ -54,6 +54,13 @@ export function transpose(backend: NativeBackend, x: tf.TensorInfo, perm: readon
   return gathered(backend, x, shape ?? dims, dims, { strides: perm.map((p) => strides[p] as number), offset: 0 });
 }
 
+/** x repeated along the dims that it has not, or that are 1. */
+export function broadcastTo(backend: NativeBackend, x: tf.TensorInfo, shape: readonly number[]): tf.TensorInfo {
+  const strides = rowMajor(x.shape);
+  const lead = shape.length - x.shape.length;
+  return gathered(backend, x, shape, shape, { strides: shape.map((d, i) => (i < lead || (x.shape[i - lead] === 1 && d !== 1) ? 0 : (strides[i - lead] as number))), offset: 0 });
+}
+
 /** A transpose of x read with another shape. */
 function rearranged(backend: NativeBackend, x: tf.TensorInfo, as: number[], perm: readonly number[], shape: number[]): tf.TensorInfo {
   return transpose(backend, { ...x, shape: as }, perm, shape);
@@ -165,7 +172,7 @@ function mirrorPad(backend: NativeBackend, x: tf.TensorInfo, attrs: tf.NamedAttr
   return y;
 }
 
-function tile(backend: NativeBackend, x: tf.TensorInfo, reps: readonly number[]): tf.TensorInfo {
+export function tile(backend: NativeBackend, x: tf.TensorInfo, reps: readonly number[]): tf.TensorInfo {
   const strides = rowMajor(x.shape);
   const dims = x.shape.flatMap((d, i) => [reps[i] as number, d]);
   return gathered(backend, x, x.shape.map((d, i) => d * (reps[i] as number)), dims, { strides: strides.flatMap((s) => [0, s]), offset: 0 });

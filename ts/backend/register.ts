@@ -5,11 +5,13 @@ import { registerGradients } from './gradients';
 import { delegatedKernels } from './host';
 import { ALIAS } from './alias';
 import { BINARY } from './binary';
-import { CONV, POOL } from './conv';
+import { CONV } from './conv';
 import { CREATE } from './create';
 import { INDEX } from './index_ops';
 import { MATMUL } from './matmul';
 import { MOVEMENT } from './movement';
+import { NORM } from './norm';
+import { POOL } from './pool';
 import { REDUCE } from './reduce';
 import { ROWS } from './rows';
 import { UNARY } from './unary';
@@ -25,7 +27,7 @@ export const CPU_BACKEND = 'simmim-cpu';
 const PRIORITY = 4;
 
 /** Every family that runs natively; what is not here is delegated (host.ts). */
-const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE, MOVEMENT, INDEX, ROWS, MATMUL, CONV, POOL, EINSUM];
+const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE, MOVEMENT, INDEX, ROWS, MATMUL, CONV, POOL, NORM, EINSUM];
 
 function toConfig(backendName: string, kernelName: string, kernel: NativeKernel): tf.KernelConfig {
   return {

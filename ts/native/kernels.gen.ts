@@ -48,15 +48,20 @@ export const KERNEL_NAMES = [
   'attention_grad',
   'window_attention',
   'window_attention_grad',
-  'conv2d',
-  'conv2d_input_grad',
-  'conv2d_filter_grad',
+  'conv',
+  'conv_input_grad',
+  'conv_filter_grad',
   'depthwise',
   'depthwise_input_grad',
   'depthwise_filter_grad',
   'pool',
   'pool_grad',
+  'dilation',
+  'dilation_input_grad',
+  'dilation_filter_grad',
   'batch_norm',
+  'lrn',
+  'lrn_grad',
 ] as const;
 
 export interface FillArgs {
@@ -290,21 +295,30 @@ export interface MatmulArgs {
   a: NativeTensor;
   /** in, f32 or i32 */
   b: NativeTensor;
+  /** optional_in, f32 */
+  bias?: NativeTensor | null;
   /** out, f32 or i32 */
   y: NativeTensor;
   /** boolean */
   transposeA: boolean;
   /** boolean */
   transposeB: boolean;
+  /** integer */
+  activation: number;
+  /** number */
+  alpha: number;
 }
 
 export function matmul(a: MatmulArgs, m: Mailbox = mailbox()): void {
   m.begin();
   m.tensor(a.a);
   m.tensor(a.b);
+  m.tensor(a.bias);
   const y = m.tensor(a.y);
   m.scalar(a.transposeA);
   m.scalar(a.transposeB);
+  m.scalar(a.activation);
+  m.scalar(a.alpha);
   m.call(7);
   m.adopt(a.y, y);
 }
@@ -1306,7 +1320,7 @@ export function windowAttentionGrad(a: WindowAttentionGradArgs, m: Mailbox = mai
   m.adopt(a.dscales, dscales);
 }
 
-export interface Conv2dArgs {
+export interface ConvArgs {
   /** in, f32 */
   x: NativeTensor;
   /** in, f32 */
@@ -1317,20 +1331,26 @@ export interface Conv2dArgs {
   y: NativeTensor;
   /** ints */
   window: readonly number[];
+  /** integer */
+  activation: number;
+  /** number */
+  alpha: number;
 }
 
-export function conv2d(a: Conv2dArgs, m: Mailbox = mailbox()): void {
+export function conv(a: ConvArgs, m: Mailbox = mailbox()): void {
   m.begin();
   m.tensor(a.x);
   m.tensor(a.filter);
   m.tensor(a.bias);
   const y = m.tensor(a.y);
   m.list(a.window);
+  m.scalar(a.activation);
+  m.scalar(a.alpha);
   m.call(45);
   m.adopt(a.y, y);
 }
 
-export interface Conv2dInputGradArgs {
+export interface ConvInputGradArgs {
   /** in, f32 */
   dy: NativeTensor;
   /** in, f32 */
@@ -1341,7 +1361,7 @@ export interface Conv2dInputGradArgs {
   window: readonly number[];
 }
 
-export function conv2dInputGrad(a: Conv2dInputGradArgs, m: Mailbox = mailbox()): void {
+export function convInputGrad(a: ConvInputGradArgs, m: Mailbox = mailbox()): void {
   m.begin();
   m.tensor(a.dy);
   m.tensor(a.filter);
@@ -1351,7 +1371,7 @@ export function conv2dInputGrad(a: Conv2dInputGradArgs, m: Mailbox = mailbox()):
   m.adopt(a.dx, dx);
 }
 
-export interface Conv2dFilterGradArgs {
+export interface ConvFilterGradArgs {
   /** in, f32 */
   x: NativeTensor;
   /** in, f32 */
@@ -1362,7 +1382,7 @@ export interface Conv2dFilterGradArgs {
   window: readonly number[];
 }
 
-export function conv2dFilterGrad(a: Conv2dFilterGradArgs, m: Mailbox = mailbox()): void {
+export function convFilterGrad(a: ConvFilterGradArgs, m: Mailbox = mailbox()): void {
   m.begin();
   m.tensor(a.x);
   m.tensor(a.dy);
@@ -1377,18 +1397,27 @@ export interface DepthwiseArgs {
   x: NativeTensor;
   /** in, f32 */
   filter: NativeTensor;
+  /** optional_in, f32 */
+  bias?: NativeTensor | null;
   /** out, f32 */
   y: NativeTensor;
   /** ints */
   window: readonly number[];
+  /** integer */
+  activation: number;
+  /** number */
+  alpha: number;
 }
 
 export function depthwise(a: DepthwiseArgs, m: Mailbox = mailbox()): void {
   m.begin();
   m.tensor(a.x);
   m.tensor(a.filter);
+  m.tensor(a.bias);
   const y = m.tensor(a.y);
   m.list(a.window);
+  m.scalar(a.activation);
+  m.scalar(a.alpha);
   m.call(48);
   m.adopt(a.y, y);
 }
@@ -1436,24 +1465,34 @@ export function depthwiseFilterGrad(a: DepthwiseFilterGradArgs, m: Mailbox = mai
 }
 
 export interface PoolArgs {
-  /** in, f32 */
+  /** in, f32 or i32 */
   x: NativeTensor;
-  /** out, f32 */
+  /** out, f32 or i32 */
   y: NativeTensor;
+  /** optional_out, i32 */
+  positions?: NativeTensor | null;
   /** ints */
   window: readonly number[];
   /** boolean */
   average: boolean;
+  /** boolean */
+  batchPositions: boolean;
+  /** number */
+  none: number;
 }
 
 export function pool(a: PoolArgs, m: Mailbox = mailbox()): void {
   m.begin();
   m.tensor(a.x);
   const y = m.tensor(a.y);
+  const positions = m.tensor(a.positions);
   m.list(a.window);
   m.scalar(a.average);
+  m.scalar(a.batchPositions);
+  m.scalar(a.none);
   m.call(51);
   m.adopt(a.y, y);
+  m.adopt(a.positions, positions);
 }
 
 export interface PoolGradArgs {
@@ -1467,6 +1506,8 @@ export interface PoolGradArgs {
   window: readonly number[];
   /** boolean */
   average: boolean;
+  /** boolean */
+  last: boolean;
 }
 
 export function poolGrad(a: PoolGradArgs, m: Mailbox = mailbox()): void {
@@ -1476,8 +1517,78 @@ export function poolGrad(a: PoolGradArgs, m: Mailbox = mailbox()): void {
   const dx = m.tensor(a.dx);
   m.list(a.window);
   m.scalar(a.average);
+  m.scalar(a.last);
   m.call(52);
   m.adopt(a.dx, dx);
+}
+
+export interface DilationArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** in, f32 */
+  filter: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+  /** ints */
+  window: readonly number[];
+}
+
+export function dilation(a: DilationArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.filter);
+  const y = m.tensor(a.y);
+  m.list(a.window);
+  m.call(53);
+  m.adopt(a.y, y);
+}
+
+export interface DilationInputGradArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** in, f32 */
+  filter: NativeTensor;
+  /** in, f32 */
+  dy: NativeTensor;
+  /** out, f32 */
+  dx: NativeTensor;
+  /** ints */
+  window: readonly number[];
+}
+
+export function dilationInputGrad(a: DilationInputGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.filter);
+  m.tensor(a.dy);
+  const dx = m.tensor(a.dx);
+  m.list(a.window);
+  m.call(54);
+  m.adopt(a.dx, dx);
+}
+
+export interface DilationFilterGradArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** in, f32 */
+  filter: NativeTensor;
+  /** in, f32 */
+  dy: NativeTensor;
+  /** out, f32 */
+  dfilter: NativeTensor;
+  /** ints */
+  window: readonly number[];
+}
+
+export function dilationFilterGrad(a: DilationFilterGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.filter);
+  m.tensor(a.dy);
+  const dfilter = m.tensor(a.dfilter);
+  m.list(a.window);
+  m.call(55);
+  m.adopt(a.dfilter, dfilter);
 }
 
 export interface BatchNormArgs {
@@ -1506,6 +1617,66 @@ export function batchNorm(a: BatchNormArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.offset);
   const y = m.tensor(a.y);
   m.scalar(a.eps);
-  m.call(53);
+  m.call(56);
   m.adopt(a.y, y);
+}
+
+export interface LrnArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+  /** integer */
+  radius: number;
+  /** number */
+  bias: number;
+  /** number */
+  alpha: number;
+  /** number */
+  beta: number;
+}
+
+export function lrn(a: LrnArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const y = m.tensor(a.y);
+  m.scalar(a.radius);
+  m.scalar(a.bias);
+  m.scalar(a.alpha);
+  m.scalar(a.beta);
+  m.call(57);
+  m.adopt(a.y, y);
+}
+
+export interface LrnGradArgs {
+  /** in, f32 */
+  x: NativeTensor;
+  /** in, f32 */
+  y: NativeTensor;
+  /** in, f32 */
+  dy: NativeTensor;
+  /** out, f32 */
+  dx: NativeTensor;
+  /** integer */
+  radius: number;
+  /** number */
+  bias: number;
+  /** number */
+  alpha: number;
+  /** number */
+  beta: number;
+}
+
+export function lrnGrad(a: LrnGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.y);
+  m.tensor(a.dy);
+  const dx = m.tensor(a.dx);
+  m.scalar(a.radius);
+  m.scalar(a.bias);
+  m.scalar(a.alpha);
+  m.scalar(a.beta);
+  m.call(58);
+  m.adopt(a.dx, dx);
 }
