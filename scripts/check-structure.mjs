@@ -24,9 +24,10 @@ const TS_LAYERS = {
   node: ['root', 'formats', 'native', 'backend'],
   train: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'node', 'recipes', 'charts'],
   ablation: ['root', 'formats', 'nn', 'models', 'simmim', 'data', 'train', 'recipes', 'charts'],
+  probe: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node'],
   recipes: ['root'],
-  report: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'charts'],
-  cli: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'recipes', 'report', 'charts', 'ablation'],
+  report: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'charts', 'probe'],
+  cli: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'recipes', 'report', 'charts', 'ablation', 'probe', 'experiment'],
 };
 const NATIVE_LAYERS = {
   core: [],

@@ -13,3 +13,4 @@ export * from './models';
 export * from './simmim';
 export * from './data';
 export * from './train';
+export * from './probe';

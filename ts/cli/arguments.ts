@@ -14,6 +14,20 @@ export function wholeNumber(text: string): number {
   return n;
 }
 
+/** A number above 0. */
+export function positiveNumber(text: string): number {
+  const n = text.trim() === '' ? NaN : Number(text);
+  if (!(n > 0 && n < Infinity)) throw new InvalidArgumentError('expected a number above 0.');
+  return n;
+}
+
+/** A whole number of at least 0, such as a seed. */
+export function wholeOrZero(text: string): number {
+  const n = text.trim() === '' ? NaN : Number(text);
+  if (!Number.isInteger(n) || n < 0) throw new InvalidArgumentError('expected a whole number of at least 0.');
+  return n;
+}
+
 /** Numbers with commas between. */
 export function numberList(text: string): number[] {
   const values = text.split(',').map((part) => (part.trim() === '' ? NaN : Number(part)));

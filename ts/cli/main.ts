@@ -12,8 +12,10 @@ import { registerCluster } from './cluster';
 import { registerConvert } from './convert';
 import { doctor } from './doctor';
 import { info, type InfoOptions } from './info';
+import { registerFeatures } from './features';
 import { registerPack } from './pack';
 import { pretrain, type PretrainOptions } from './pretrain';
+import { registerProbe } from './probe';
 import { registerStats } from './stats';
 import { visualize, type VisualizeOptions } from './visualize';
 
@@ -50,6 +52,8 @@ export function program(): Command {
   registerConvert(cli, print);
   registerAblate(cli, print);
   registerAvgDist(cli, print);
+  registerProbe(cli, print);
+  registerFeatures(cli, print);
   registerStats(cli, print);
   registerPack(cli, print);
   registerCluster(cli, print);

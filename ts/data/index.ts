@@ -23,5 +23,6 @@ export type { ErasingOptions } from './erasing';
 export { normaliseInto, normalisationTable, resampleU8 } from './resample';
 export type { Box, DecodedImage, Interpolation, Normalisation, ResampleGeometry } from './resample';
 export { loadImage } from './sample';
+export { Sampler } from './sampler';
 export { drawGeometry, randomResizedCrop, transform } from './transform';
 export type { Transform, TransformOptions } from './transform';

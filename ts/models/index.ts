@@ -9,6 +9,7 @@ export { planWindow, stageGeometry, SwinBlock, SwinTransformer, swinPresets, typ
 export { SwinTransformerV2, swinV2Presets, type SwinV2Config } from './swin_v2';
 export { VisionTransformer, vitPresets, type VitConfig } from './vit';
 
+export { featurePyramid, pyramidLevels, type PyramidLevel, type PyramidOptions } from './feature_pyramid';
 export { describeLoad, loadPretrained, type LoadOptions, type LoadReport, type LoadTarget, type StateDict } from './pretrained';
 export { encoderFromConfig, inferConfig, modelConfig, type KnownSizes, type ModelConfig } from './model_config';
 export type { Family, Layout } from './name_maps';

@@ -1,0 +1,12 @@
+export { openEncoder, type EncoderSource, type EncoderSourceOptions } from './encoder_source';
+export { extractFeatures, featuresInMemory, filesCsv, keptRows, passOver, type Extracted, type ExtractOptions, type FeatureSet } from './feature_set';
+export { AttentiveHead, LinearHead, type ProbeHead } from './heads';
+export { larsUpdate, type LarsOptions } from './lars';
+export { chooseLayers, forwardLayers, layersOf, pooled, type Layer, type Pooling } from './layers';
+export { lbfgs, type LbfgsOptions, type LbfgsResult, type Objective } from './lbfgs';
+export { logisticRegression, type LogisticModel, type LogisticOptions } from './logistic';
+export { nearestNeighbours, type NearestOptions, type NearestVotes } from './nearest';
+export { PROBE_METHODS, runProbe, usualResizeRatio, type ProbeMethod, type ProbeOptions, type ProbeReport, type ProbeReporter, type ProbeResult } from './probe';
+export { RowWriter } from './row_file';
+export { scores, type Scores } from './scores';
+export { mcnemar, spread, type PairedComparison } from './significance';
