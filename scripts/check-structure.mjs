@@ -25,6 +25,7 @@ const TS_LAYERS = {
   train: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'node', 'recipes', 'charts'],
   ablation: ['root', 'formats', 'nn', 'models', 'simmim', 'data', 'train', 'recipes', 'charts'],
   probe: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node'],
+  experiment: ['root', 'formats', 'nn', 'data', 'train', 'recipes', 'charts', 'probe'],
   recipes: ['root'],
   report: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'charts', 'probe'],
   cli: ['root', 'formats', 'native', 'backend', 'autodiff', 'ops', 'nn', 'models', 'simmim', 'data', 'train', 'node', 'recipes', 'report', 'charts', 'ablation', 'probe', 'experiment'],

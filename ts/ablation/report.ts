@@ -1,12 +1,13 @@
 import { join } from 'node:path';
 import { csvTable, markdownTable, svgFigure, type Chart, type Point, type Series, type Table } from '../charts';
+import { writeWhole } from '../formats/whole_file';
 import { countParameters } from '../nn/module';
 import { short } from '../train/metrics';
 import { buildModel } from '../train/model_build';
 import { imageSizeOf } from '../train/recipe';
 import { GOOD_RANGE } from './avg_dist_table';
 import type { Grid, GridCell } from './grid';
-import { maskOf, writeAtomically, type CellResult } from './run';
+import { maskOf, type CellResult } from './run';
 
 /** Results of a grid so far: cell -> result. */
 export type Results = ReadonlyMap<string, CellResult>;
@@ -61,7 +62,7 @@ export function writeReport(grid: Grid, results: Results, out: string): string[]
   const files: [string, string][] = [['table.md', [title, '', ...markdownTable(table), '', ...notes].join('\n') + '\n'], ['table.csv', csvTable(table)]];
   if (charts.length > 0) files.push(['plots.svg', svgFigure(charts)]);
   return files.map(([name, content]) => {
-    writeAtomically(join(out, name), content);
+    writeWhole(join(out, name), 'ablate', content);
     return join(out, name);
   });
 }

@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { SimmimError } from '../errors';
+import { writeWhole } from '../formats/whole_file';
 import { disposeModel } from '../nn/module';
 import { averageDistance } from '../simmim';
 import { checkpointsFolder, latestCheckpoint } from '../train/checkpoint';
@@ -131,7 +132,7 @@ function checkFolder(folder: string, recipe: Recipe): void {
 async function runCell(cell: GridCell, { out, after, reporter, onStart }: GridRun, onStop: () => void): Promise<CellResult | null> {
   const folder = cellFolder(out, cell.id);
   const listener = reporter(cell);
-  writeAtomically(join(folder, 'recipe.yaml'), recipeToYaml(cell.recipe));
+  writeWhole(join(folder, 'recipe.yaml'), 'ablate', recipeToYaml(cell.recipe));
   const run = openRun(cell.recipe, folder, listener, latestCheckpoint(checkpointsFolder(folder), (sentence) => listener.note(sentence)));
   let stopped = false;
   onStart(() => {
@@ -175,17 +176,6 @@ function readResult(out: string, id: string): CellResult | null {
 }
 
 function writeResult(folder: string, result: CellResult): CellResult {
-  writeAtomically(join(folder, 'result.json'), `${JSON.stringify(result, null, 1)}\n`);
+  writeWhole(join(folder, 'result.json'), 'ablate', `${JSON.stringify(result, null, 1)}\n`);
   return result;
-}
-
-/** Writes a file that is either whole or not there, its folder included. */
-export function writeAtomically(file: string, content: string): void {
-  try {
-    mkdirSync(join(file, '..'), { recursive: true });
-    writeFileSync(`${file}.writing`, content);
-    renameSync(`${file}.writing`, file);
-  } catch (error) {
-    throw new SimmimError('io', 'ablate', `cannot write '${file}': ${(error as Error).message}`);
-  }
 }

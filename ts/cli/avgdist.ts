@@ -7,7 +7,7 @@ import { imageSizeOf } from '../train/recipe';
 import { loadRecipe } from '../train/recipe_files';
 import { maskStrategy, withMaskGrid } from '../train/task';
 import { collect, numberList, wholeNumber } from './arguments';
-import { writeWhole } from './files';
+import { writeWhole } from '../formats/whole_file';
 
 /** Options of `simmim avgdist`, as given. */
 export interface AvgDistOptions {

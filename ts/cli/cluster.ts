@@ -7,7 +7,7 @@ import { MAX_SAMPLE_BYTES, samplePoints } from '../train/cluster';
 import { short } from '../train/metrics';
 import { collect, dataRecipe, wholeNumber, type DataOptions } from './arguments';
 import { useBackend } from './backend';
-import { writeWhole } from './files';
+import { writeWhole } from '../formats/whole_file';
 import { counter } from './progress';
 
 /** Options of `simmim cluster`, as given. */

@@ -9,7 +9,7 @@ import { chooseLayers, extractFeatures, filesCsv, keptRows, passOver, RowWriter,
 import { numberList, positiveNumber, wholeNumber, wholeOrZero } from './arguments';
 import { useBackend } from './backend';
 import { addEncoderOptions, encoderOf, ENCODER_HELP, type EncoderOptions } from './encoder_options';
-import { writeWhole } from './files';
+import { writeWhole } from '../formats/whole_file';
 import { counter } from './progress';
 
 /** Options of `simmim features`. */

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { gridNames, gridText } from '../ablation/grid';
 import { SimmimError } from '../errors';
+import { experimentNames, experimentText } from '../experiment/spec';
 import { nearest } from '../train/recipe';
 import { recipeNames, recipeText } from '../train/recipe_files';
 import { versions } from '../train/run';
@@ -12,6 +13,7 @@ import { registerCluster } from './cluster';
 import { registerConvert } from './convert';
 import { doctor } from './doctor';
 import { info, type InfoOptions } from './info';
+import { registerExperiment } from './experiment';
 import { registerFeatures } from './features';
 import { registerPack } from './pack';
 import { pretrain, type PretrainOptions } from './pretrain';
@@ -20,6 +22,12 @@ import { registerStats } from './stats';
 import { visualize, type VisualizeOptions } from './visualize';
 
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
+
+/** The text of a recipe, grid or experiment of the package, or of a recipe's file. */
+function textOf(name: string): string {
+  if (gridNames().includes(name)) return gridText(name);
+  return name.startsWith('experiments/') ? experimentText(name) : recipeText(name);
+}
 
 /** The command line. The addon is loaded by the commands that compute, not by the others. */
 export function program(): Command {
@@ -47,11 +55,12 @@ export function program(): Command {
     .option('--image-size <pixels>', 'other than the preset has')
     .option('--set <key=value>', 'override, such as model.windowSize=12; may be repeated', collect, [])
     .action((presets: string[], options: InfoOptions) => info(presets, options, print));
-  cli.command('recipes [name]').description('list recipes and grids of recipes (ablations/*), or print one with its comments')
-    .action((name?: string) => (name === undefined ? [...recipeNames(), ...gridNames()] : [gridNames().includes(name) ? gridText(name) : recipeText(name)]).forEach((text) => print(text.trimEnd())));
+  cli.command('recipes [name]').description('list recipes, grids of recipes (ablations/*) and experiments (experiments/*), or print one with its comments')
+    .action((name?: string) => (name === undefined ? [...recipeNames(), ...gridNames(), ...experimentNames().map((n) => `experiments/${n}`)] : [textOf(name)]).forEach((text) => print(text.trimEnd())));
   registerConvert(cli, print);
   registerAblate(cli, print);
   registerAvgDist(cli, print);
+  registerExperiment(cli, print);
   registerProbe(cli, print);
   registerFeatures(cli, print);
   registerStats(cli, print);

@@ -3,7 +3,7 @@ import sharp from 'sharp';
 import type { Batch, Normalisation } from '../data';
 import type { Context } from '../nn/context';
 import type { BuiltModel } from '../train/model_build';
-import { writeWhole } from './files';
+import { writeWhole } from '../formats/whole_file';
 
 /** One picture as interleaved RGB bytes, H * W * 3. */
 type Rgb = Uint8Array;

@@ -9,7 +9,7 @@ import { checkpointsFolder } from '../train/checkpoint';
 import { collect, positiveNumber, wholeNumber, wholeOrZero } from './arguments';
 import { useBackend } from './backend';
 import { addEncoderOptions, encoderOf, ENCODER_HELP, type EncoderOptions } from './encoder_options';
-import { writeWhole } from './files';
+import { writeWhole } from '../formats/whole_file';
 import { counter, type Output } from './progress';
 
 /** Options of `simmim probe`. */
@@ -98,7 +98,7 @@ async function probeOnce(source: string, random: boolean, methods: readonly Prob
 }
 
 /** Lines on a terminal's stderr while a probe runs. */
-class ProbeProgress implements ProbeReporter {
+export class ProbeProgress implements ProbeReporter {
   private line: { what: string; count: ReturnType<typeof counter> } | null = null;
 
   constructor(private readonly output: Output) {}

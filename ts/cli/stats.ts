@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { checkLabelledSplits, damagedShards, datasetStats, findSplits, openDataset, type DatasetStats, type ImageDataset } from '../data';
 import { isFolder } from '../data/dataset';
 import { SimmimError } from '../errors';
-import { writeWhole } from './files';
+import { writeWhole } from '../formats/whole_file';
 import { counter } from './progress';
 
 /** Options of `simmim stats`, as given. */

@@ -5,14 +5,14 @@ import { nearest, recipeFromYaml, type Recipe } from './recipe';
 
 const FOLDER = join(__dirname, '..', 'recipes');
 
-/** Grids of recipes, which are not recipes themselves. */
-const GRIDS = 'ablations/';
+/** Grids of recipes and experiments with them, which are not recipes themselves. */
+const OTHERS = ['ablations/', 'experiments/'];
 
 /** Names of the recipes in the package, such as `official-code/swin_base_100ep`. */
 export function recipeNames(): string[] {
   const files = readdirSync(FOLDER, { recursive: true, withFileTypes: true }).filter((f) => f.isFile() && f.name.endsWith('.yaml'));
   const names = files.map((f) => relative(FOLDER, join(f.parentPath, f.name)).split(sep).join('/').slice(0, -'.yaml'.length));
-  return names.filter((name) => !name.startsWith(GRIDS)).sort();
+  return names.filter((name) => !OTHERS.some((folder) => name.startsWith(folder))).sort();
 }
 
 /**

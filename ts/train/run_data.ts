@@ -4,7 +4,7 @@ import { SimmimError } from '../errors';
 import { type Recipe, imageSizeOf, statisticsOf } from './recipe';
 
 /** The photographs in the package; the path holds from ts/train and from dist/train. */
-const DEMO_PHOTOS = join(__dirname, '../../ts/data/demo');
+export const DEMO_PHOTOS = join(__dirname, '../../ts/data/demo');
 /** Of each demo photograph the left part is trained on and the rest only validated on. */
 const DEMO_TRAIN: Region = { top: 0, left: 0, bottom: 1, right: 0.68 };
 const DEMO_VALIDATION: Region = { top: 0, left: 0.7, bottom: 1, right: 1 };
