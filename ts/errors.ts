@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'corrupt' // a file whose content contradicts its format
   | 'disposed' // a tensor used after it was disposed
   | 'out_of_memory'
+  | 'device_lost' // an error of the device after which nothing of it can be used: start the process again
   | 'non_finite' // a loss or gradient that is NaN or infinite, too often
   | 'not_recordable' // an operation that a recorded program cannot hold
   | 'interrupted'

@@ -9,19 +9,22 @@
 namespace simmim {
 
 void Environment::report_memory() {
-  const int64_t held = static_cast<int64_t>(arena.stats().live);
+  int64_t held = static_cast<int64_t>(arena.stats().live);
+  for (const auto& other : attached) held += static_cast<int64_t>(other->arena.stats().live);
   constexpr int64_t step = int64_t{16} << 20;
   if (held - reported_ < step && reported_ - held < step) return;
   Napi::MemoryManagement::AdjustExternalMemory(env, held - reported_);
   reported_ = held;
 }
 
-void throw_to_js(Environment& environment, const char* code, const std::string& op, const char* message) {
+Napi::Error to_js(Environment& environment, const char* code, const std::string& op, const char* message) {
   Napi::Env env = environment.env;
-  if (environment.error_class.IsEmpty()) throw Napi::Error::New(env, op + ": " + message);
+  if (environment.error_class.IsEmpty()) return Napi::Error::New(env, op + ": " + message);
   Napi::Object error = environment.error_class.New({Napi::String::New(env, code), Napi::String::New(env, op), Napi::String::New(env, message)});
-  throw Napi::Error(env, error);
+  return Napi::Error(env, error);
 }
+
+void throw_to_js(Environment& environment, const char* code, const std::string& op, const char* message) { throw to_js(environment, code, op, message); }
 
 namespace {
 
@@ -74,10 +77,11 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(environment);
   const char* trace = std::getenv("SIMMIM_TRACE");
   environment->trace = trace && *trace && *trace != '0';
-  program_kernel_function = &kernel_function;
+  host_kernel_function = &kernel_function;
   export_storage(env, exports);
   export_mailbox(env, exports);
   export_program(env, exports);
+  export_device(env, exports);
   exports.Set("info", Napi::Function::New<Info>(env, "info"));
   exports.Set("setThreads", Napi::Function::New<SetThreads>(env, "setThreads"));
   exports.Set("setIsa", Napi::Function::New<SetIsa>(env, "setIsa"));

@@ -1,4 +1,4 @@
-// State of one JavaScript environment (main thread or worker): arena, handles, mailbox, trace. It hangs on
+// State of one JavaScript environment (main thread or worker): devices with their arenas, handles, mailbox, trace. It hangs on
 // the environment's instance data, never on a global, so workers and two copies in one process are safe.
 #pragma once
 #include <napi.h>
@@ -13,11 +13,19 @@
 
 namespace simmim {
 
-class Player;  // replays programs on a thread of its own (program.cc)
+class Player;  // works off jobs on a thread of its own (program.cc)
+
+/// A device of a plugin, with its memory.
+struct Attached {
+  explicit Attached(std::unique_ptr<Device> opened) : device(std::move(opened)), arena(*device) {}
+  std::unique_ptr<Device> device;
+  Arena arena;
+};
 
 /// A program being recorded.
 struct Recording {
-  explicit Recording(Arena& arena) : program(std::make_unique<Program>(arena)) {}
+  Recording(int device, Arena& arena) : device(device), program(std::make_unique<Program>(arena)) {}
+  int device;
   std::unique_ptr<Program> program;
   std::vector<Block*> touched;   // of the call under way
 };
@@ -31,16 +39,21 @@ class Environment {
   /// Tells V8 of native memory in steps of 16 MiB, so that its garbage collector feels undisposed tensors.
   void report_memory();
 
-  /// Waits for a replay under way: eager calls, reads and writes keep one sequential order with programs.
+  /// Waits for a replay under way on the host: eager calls, reads and writes keep one sequential order with programs.
   void join();
   bool busy() const;
   /// Runs `work` after everything put off before it, on the thread that replays programs.
   void defer(std::function<void()> work);
   /// Throws Error{not_recordable} while a program is being recorded.
   void refuse_while_recording(const char* what) const;
+  /// Devices by number: 0 is the host. Throws for a number that is not open.
+  Device& device(int number);
+  Arena& arena_of(int device) { return device == 0 ? arena : attached[static_cast<size_t>(device) - 1]->arena; }
 
   Napi::Env env;
-  Arena arena;
+  HostDevice host;
+  Arena arena{host};
+  std::vector<std::unique_ptr<Attached>> attached;
   std::vector<std::unique_ptr<Arena>> program_arenas;  // before storages: destroyed after them
   StorageTable storages{arena};
   Napi::Reference<Napi::Int32Array> words;
@@ -52,7 +65,8 @@ class Environment {
   std::map<int32_t, std::unique_ptr<Program>> programs;
   int32_t next_program = 1;
   std::unique_ptr<Recording> recording;
-  std::unique_ptr<Player> player;
+  std::unique_ptr<Player> player;   // runs host work
+  std::unique_ptr<Player> waiter;   // waits for devices
   bool trace = false;
   bool defers = false;  // SIMMIM_EAGER=deferred: large eager calls run behind the event loop
   uint64_t calls = 0;
@@ -69,6 +83,12 @@ auto guarded(const Napi::CallbackInfo& info, const char* op, F&& body) -> declty
 void export_storage(Napi::Env env, Napi::Object exports);
 void export_mailbox(Napi::Env env, Napi::Object exports);
 void export_program(Napi::Env env, Napi::Object exports);
+void export_device(Napi::Env env, Napi::Object exports);
+
+/// The error as the JavaScript SimmimError of ts/errors.ts.
+Napi::Error to_js(Environment& environment, const char* code, const std::string& op, const char* message);
+/// The number of an open device; 0, the host, when the argument is not given.
+int device_argument(Environment& environment, const Napi::Value& value);
 
 }  // namespace simmim
 

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <set>
 #include <string_view>
 #include <vector>
@@ -60,17 +61,38 @@ size_t tensor_bytes(const int32_t* words, int count) {
   return total;
 }
 
-void run_kernel(Environment& environment, int id, const KernelInfo& kernel) {
-  const bool may_defer = environment.defers && !environment.trace && !environment.recording && is_deferrable(id);
-  if (!may_defer) environment.join();
+/// Looks at values on the host, which gets copies of what is elsewhere.
+void check_values(Device& device, const KernelInfo& kernel, const void* args) {
+  if (device.on_host()) return kernel.check_values(args);
+  alignas(64) char copy[kMaxArguments];
+  std::memcpy(copy, args, kernel.size);
+  std::deque<std::vector<char>> values;
+  kernel.each_value_checked(copy, [&](Tensor& tensor) {
+    values.emplace_back(tensor.bytes());
+    device.read(values.back().data(), tensor.data, tensor.bytes());
+    tensor.data = values.back().data();
+  });
+  kernel.check_values(copy);
+}
+
+void run_kernel(Environment& environment, int id, int device_number, const KernelInfo& kernel) {
+  Device& device = environment.device(device_number);
+  const bool on_host = device.on_host();
+  const bool may_defer = on_host && environment.defers && !environment.trace && !environment.recording && is_deferrable(id);
+  if (on_host && !may_defer) environment.join();
+  if (!device.has(id)) fail_as("unsupported", "this kernel has no version for %s", device.name().c_str());
   alignas(64) char args[kMaxArguments];
   Recording* recording = environment.recording.get();
-  if (recording) recording->touched.clear();
-  Mail mail{environment.word_data, environment.number_data, environment.word_count, environment.number_count};
+  if (recording) {
+    if (recording->device != device_number) fail_as("not_recordable", "a call on %s cannot be part of a program of %s", device.name().c_str(), environment.device(recording->device).name().c_str());
+    recording->touched.clear();
+  }
+  Mail mail{environment.word_data, environment.number_data, environment.word_count, environment.number_count, device_number};
   PendingOutputs pending(environment.storages);
   kernel.decode(mail, environment.storages, pending, args);
   kernel.check(args);
-  Workspace workspace(environment.storages.arena(), kernel.workspace_bytes(args));
+  if (kernel.check_values) check_values(device, kernel, args);
+  Workspace workspace(environment.storages.arena(device_number), on_host ? kernel.workspace_bytes(args) : kernel.cuda_workspace_bytes(args));
   kernel.set_workspace(args, workspace.data());
   if (may_defer && (tensor_bytes(mail.words, mail.word_at) >= kWorthDeferring || environment.busy())) {
     // Memory that is given back meanwhile is handed out again only to calls behind this one.
@@ -84,8 +106,12 @@ void run_kernel(Environment& environment, int id, const KernelInfo& kernel) {
     return;
   }
   const auto start = environment.trace ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
-  kernel_function(id)(args);
-  if (environment.trace) print_trace(kernel, args, start);
+  if (on_host) kernel_function(id)(args);
+  else device.run({id, args});
+  if (environment.trace) {
+    device.synchronise();
+    print_trace(kernel, args, start);
+  }
   pending.commit();
   if (recording) {
     recording->program->append(id, kernel, args);
@@ -96,13 +122,15 @@ void run_kernel(Environment& environment, int id, const KernelInfo& kernel) {
 
 Napi::Value Call(const Napi::CallbackInfo& info) {
   Environment& environment = Environment::of(info.Env());
-  const int id = info[0].As<Napi::Number>().Int32Value();
+  // The kernel's number, and above it the device's.
+  const int32_t number = info[0].As<Napi::Number>().Int32Value();
+  const int id = number & 0xffff, device = number >> 16;
   const char* op = "call";
   guarded(info, op, [&] {
     const KernelInfo& kernel = kernel_at(id);
     environment.calls++;
     try {
-      run_kernel(environment, id, kernel);
+      run_kernel(environment, id, device, kernel);
     } catch (Error& error) {
       error.set_op(kernel.name);
       throw;

@@ -15,7 +15,8 @@
 
 namespace simmim {
 
-/// One thread that replays programs and runs calls that were put off, in the order they were asked for.
+/// One thread that works off jobs in the order they were asked for: replays and calls that were put off on the host, or
+/// waiting for devices.
 class Player {
  public:
   explicit Player(Napi::Env env)
@@ -31,13 +32,9 @@ class Player {
     thread_.join();
   }
 
-  void play(Napi::Env env, const Program& program, Napi::Promise::Deferred deferred) {
-    if (pending_++ == 0) done_.Ref(env);  // a pending promise keeps the process alive, an idle player does not
-    push({[&program] { program.replay(); }, new Napi::Promise::Deferred(deferred)});
-  }
-  /// As play(), for any work whose end resolves a promise.
+  /// Work whose end resolves a promise; a C++ Error rejects it.
   void promise(Napi::Env env, std::function<void()> work, Napi::Promise::Deferred deferred) {
-    if (pending_++ == 0) done_.Ref(env);
+    if (pending_++ == 0) done_.Ref(env);  // a pending promise keeps the process alive, an idle player does not
     push({std::move(work), new Napi::Promise::Deferred(deferred)});
   }
   void defer(std::function<void()> work) { push({std::move(work), nullptr}); }
@@ -64,6 +61,16 @@ class Player {
     wake_.notify_all();
   }
 
+  /// What went wrong with a job that somebody waits for; other jobs cannot fail.
+  static std::shared_ptr<Error> attempt(const Job& job) {
+    if (!job.deferred) return job.work(), nullptr;
+    try {
+      return job.work(), nullptr;
+    } catch (const Error& error) {
+      return std::make_shared<Error>(error);
+    }
+  }
+
   void loop() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
@@ -71,17 +78,18 @@ class Player {
       if (quit_) break;
       Job job = std::move(jobs_.front());
       lock.unlock();
-      job.work();
+      std::shared_ptr<Error> failure = attempt(job);
       lock.lock();
       jobs_.pop_front();
       waiting_.fetch_sub(1, std::memory_order_release);
       if (jobs_.empty()) idle_.notify_all();
       if (!job.deferred) continue;
       lock.unlock();
-      done_.NonBlockingCall([this, deferred = job.deferred](Napi::Env env, Napi::Function) {
+      done_.NonBlockingCall([this, deferred = job.deferred, failure](Napi::Env env, Napi::Function) {
         std::unique_ptr<Napi::Promise::Deferred> owned(deferred);
         if (--pending_ == 0) done_.Unref(env);
-        owned->Resolve(env.Undefined());
+        if (failure) owned->Reject(to_js(Environment::of(env), failure->code(), failure->op().empty() ? "replay" : failure->op(), failure->what()).Value());
+        else owned->Resolve(env.Undefined());
       });
       lock.lock();
     }
@@ -106,6 +114,13 @@ Environment::Environment(Napi::Env env) : env(env) {
 Environment::~Environment() {
   before_free() = nullptr;
   player.reset();
+  waiter.reset();
+}
+
+Device& Environment::device(int number) {
+  if (number == 0) return host;
+  if (number < 0 || static_cast<size_t>(number) > attached.size()) fail("there is no open device %d", number);
+  return *attached[static_cast<size_t>(number) - 1]->device;
 }
 
 void Environment::join() {
@@ -132,7 +147,7 @@ Program& program_argument(Environment& e, const Napi::Value& value) {
 }
 
 void end_recording(Environment& e) {
-  e.storages.set_arena(e.arena);
+  e.storages.set_arena(e.recording->device, e.arena_of(e.recording->device));
   e.storages.watch(nullptr);
   e.recording.reset();
 }
@@ -146,15 +161,25 @@ void sweep_arenas(Environment& e) {
   });
 }
 
+/// A promise that is resolved when the player has done `work`.
+Napi::Value promise(Environment& e, std::unique_ptr<Player>& player, std::function<void()> work) {
+  if (!player) player = std::make_unique<Player>(e.env);
+  auto deferred = Napi::Promise::Deferred::New(e.env);
+  player->promise(e.env, std::move(work), deferred);
+  return deferred.Promise();
+}
+
+/// beginRecording(device = 0)
 Napi::Value BeginRecording(const Napi::CallbackInfo& info) {
   return guarded(info, "beginRecording", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("recording");
+    const int device = device_argument(e, info[0]);
     e.join();
     sweep_arenas(e);
-    e.program_arenas.push_back(std::make_unique<Arena>());
-    e.recording = std::make_unique<Recording>(*e.program_arenas.back());
-    e.storages.set_arena(e.recording->program->arena());
+    e.program_arenas.push_back(std::make_unique<Arena>(e.device(device)));
+    e.recording = std::make_unique<Recording>(device, *e.program_arenas.back());
+    e.storages.set_arena(device, e.recording->program->arena());
     e.storages.watch(&e.recording->touched);
     return info.Env().Undefined();
   });
@@ -172,9 +197,11 @@ Napi::Value EndRecording(const Napi::CallbackInfo& info) {
       end_recording(e);
       fail_as("not_recordable", "%llu tensors created while recording outlive it: return them or dispose of them", static_cast<unsigned long long>(strays));
     }
-    const int32_t id = e.next_program++;
-    e.programs[id] = std::move(e.recording->program);
+    std::unique_ptr<Program> program = std::move(e.recording->program);
     end_recording(e);
+    program->finish();
+    const int32_t id = e.next_program++;
+    e.programs[id] = std::move(program);
     return Napi::Number::New(info.Env(), id);
   });
 }
@@ -191,10 +218,10 @@ Napi::Value Replay(const Napi::CallbackInfo& info) {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("a replay");
     const Program& program = program_argument(e, info[0]);
-    if (!e.player) e.player = std::make_unique<Player>(info.Env());
-    auto deferred = Napi::Promise::Deferred::New(info.Env());
-    e.player->play(info.Env(), program, deferred);
-    return deferred.Promise();
+    Device& device = program.arena().device();
+    if (device.on_host()) return promise(e, e.player, [&program] { program.replay(); });
+    program.replay();
+    return promise(e, e.waiter, device.mark());
   });
 }
 
@@ -208,11 +235,11 @@ Napi::Value ReadLater(const Napi::CallbackInfo& info) {
     auto array = info[1].As<Napi::TypedArray>();
     if (array.ByteLength() > slot.bytes) fail("%zu bytes wanted from a storage of %zu", array.ByteLength(), slot.bytes);
     void* target = static_cast<char*>(array.ArrayBuffer().Data()) + array.ByteOffset();
-    auto deferred = Napi::Promise::Deferred::New(info.Env());
-    if (!e.player) e.player = std::make_unique<Player>(info.Env());
     // The array lives in the closure that resolves the promise (ts/backend keeps it there).
-    e.player->promise(info.Env(), [target, from = slot.data, bytes = array.ByteLength()] { if (bytes) std::memcpy(target, from, bytes); }, deferred);
-    return deferred.Promise();
+    const size_t bytes = array.ByteLength();
+    Device& device = e.device(slot.device);
+    if (device.on_host()) return promise(e, e.player, [target, from = slot.data, bytes] { if (bytes) std::memcpy(target, from, bytes); });
+    return promise(e, e.waiter, [target, collect = device.read_later(slot.data, bytes)] { collect(target); });
   });
 }
 
@@ -230,7 +257,9 @@ Napi::Value ReplaySync(const Napi::CallbackInfo& info) {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("a replay");
     e.join();
-    program_argument(e, info[0]).replay();
+    const Program& program = program_argument(e, info[0]);
+    program.replay();
+    program.arena().device().synchronise();
     return info.Env().Undefined();
   });
 }
@@ -238,7 +267,7 @@ Napi::Value ReplaySync(const Napi::CallbackInfo& info) {
 Napi::Value DisposeProgram(const Napi::CallbackInfo& info) {
   return guarded(info, "disposeProgram", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
-    program_argument(e, info[0]);
+    program_argument(e, info[0]).arena().device().synchronise();
     e.join();
     e.programs.erase(info[0].As<Napi::Number>().Int32Value());
     sweep_arenas(e);

@@ -40,29 +40,35 @@ Bytes bytes_argument(const Napi::Value& value, const char* name) {
 
 constexpr size_t kSmallUpload = 65536;  // bytes copied aside rather than waited for
 
-void copy_bytes(void* to, const void* from, size_t n) {
-  if (n) std::memcpy(to, from, n);
-}
-
-/// allocate(dtype, count) -> handle; the content is undefined
+/// allocate(dtype, count, device = 0) -> handle; the content is undefined
 Napi::Value Allocate(const Napi::CallbackInfo& info) {
   return guarded(info, "allocate", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     const DType dtype = dtype_argument(info[0]);
-    const Handle handle = e.storages.allocate(dtype, static_cast<size_t>(integer_argument(info[1], "count")) * size_of(dtype));
+    const Handle handle = e.storages.allocate(dtype, static_cast<size_t>(integer_argument(info[1], "count")) * size_of(dtype), device_argument(e, info[2]));
     e.report_memory();
     return Napi::Number::New(info.Env(), handle);
   });
 }
 
-/// upload(dtype, typedArray, count) -> handle; count may exceed the array: the rest is 0
+/// Values at the start of `wanted` bytes, the rest 0.
+void write_padded(Device& device, char* data, size_t wanted, const char* from, size_t given) {
+  device.write(data, from, given);
+  if (given == wanted) return;
+  const std::vector<char> rest(wanted - given);
+  device.write(data + given, rest.data(), rest.size());
+}
+
+/// upload(dtype, typedArray, count, device = 0) -> handle; count may exceed the array: the rest is 0
 Napi::Value Upload(const Napi::CallbackInfo& info) {
   return guarded(info, "upload", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     const DType dtype = dtype_argument(info[0]);
     const Bytes source = bytes_argument(info[1], "values");
     const size_t wanted = static_cast<size_t>(integer_argument(info[2], "count")) * size_of(dtype);
-    const Handle handle = e.storages.allocate(dtype, wanted);
+    const int number = device_argument(e, info[3]);
+    Device& device = e.device(number);
+    const Handle handle = e.storages.allocate(dtype, wanted, number);
     if (e.recording) {  // a constant of the program
       e.recording->program->keep(e.storages.get(handle).block);
       if (wanted > kMaxConstant) {
@@ -72,16 +78,12 @@ Napi::Value Upload(const Napi::CallbackInfo& info) {
     }
     char* data = e.storages.get(handle).data;
     const size_t given = source.size < wanted ? source.size : wanted;
-    const auto write = [=](const char* from) {
-      copy_bytes(data, from, given);
-      if (given < wanted) std::memset(data + given, 0, wanted - given);
-    };
     // The block may have been given back by somebody whose work was put off: write after it.
-    if (e.busy() && wanted <= kSmallUpload) {
-      e.defer([write, copy = std::vector<char>(source.data, source.data + given)] { write(copy.data()); });
+    if (device.on_host() && e.busy() && wanted <= kSmallUpload) {
+      e.defer([=, &device, copy = std::vector<char>(source.data, source.data + given)] { write_padded(device, data, wanted, copy.data(), given); });
     } else {
-      e.join();
-      write(source.data);
+      if (device.on_host()) e.join();
+      write_padded(device, data, wanted, source.data, given);
     }
     e.report_memory();
     return Napi::Number::New(info.Env(), handle);
@@ -98,7 +100,7 @@ Napi::Value WriteInto(const Napi::CallbackInfo& info) {
     const Bytes source = bytes_argument(info[1], "values");
     const size_t offset = static_cast<size_t>(integer_argument(info[2], "byteOffset"));
     if (offset > slot.bytes || source.size > slot.bytes - offset) fail("%zu bytes at offset %zu do not fit a storage of %zu bytes", source.size, offset, slot.bytes);
-    copy_bytes(slot.data + offset, source.data, source.size);
+    e.device(slot.device).write(slot.data + offset, source.data, source.size);
     return info.Env().Undefined();
   });
 }
@@ -114,13 +116,14 @@ Napi::Value ReadInto(const Napi::CallbackInfo& info) {
     if (slot.dtype == DType::bf16 && info[1].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array) {
       const size_t count = target.size / 4;
       if (count * 2 > slot.bytes) fail("%zu values wanted from a storage of %zu", count, slot.bytes / 2);
-      const uint16_t* half = reinterpret_cast<const uint16_t*>(slot.data);
+      std::vector<uint16_t> half(count);
+      e.device(slot.device).read(half.data(), slot.data, count * 2);
       uint32_t* wide = reinterpret_cast<uint32_t*>(target.data);
       for (size_t i = 0; i < count; i++) wide[i] = static_cast<uint32_t>(half[i]) << 16;
       return info.Env().Undefined();
     }
     if (target.size > slot.bytes) fail("%zu bytes wanted from a storage of %zu", target.size, slot.bytes);
-    copy_bytes(target.data, slot.data, target.size);
+    e.device(slot.device).read(target.data, slot.data, target.size);
     return info.Env().Undefined();
   });
 }
@@ -140,39 +143,54 @@ Napi::Value Release(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), released);
 }
 
+/// stats(device = 0): of its memory; handles and calls are those of all devices
 Napi::Value Stats(const Napi::CallbackInfo& info) {
-  Environment& e = Environment::of(info.Env());
-  ArenaStats s = e.arena.stats();
-  for (const auto& arena : e.program_arenas) {  // a program holds its whole arena, in use or not
-    const size_t held = arena->stats().live + arena->stats().cached;
-    s.live += held;
-    s.peak += held;
-    s.system_allocations += arena->stats().system_allocations;
-  }
-  auto out = Napi::Object::New(info.Env());
-  out.Set("live", static_cast<double>(s.live));
-  out.Set("cached", static_cast<double>(s.cached));
-  out.Set("peak", static_cast<double>(s.peak));
-  out.Set("blocks", static_cast<double>(s.live_blocks));
-  out.Set("systemAllocations", static_cast<double>(s.system_allocations));
-  out.Set("handles", static_cast<double>(e.storages.live_handles()));
-  out.Set("calls", static_cast<double>(e.calls));
-  return out;
+  return guarded(info, "stats", [&]() -> Napi::Value {
+    Environment& e = Environment::of(info.Env());
+    const int device = device_argument(e, info[0]);
+    ArenaStats s = e.arena_of(device).stats();
+    for (const auto& arena : e.program_arenas) {  // a program holds its whole arena, in use or not
+      if (&arena->device() != &e.device(device)) continue;
+      const size_t held = arena->stats().live + arena->stats().cached;
+      s.live += held;
+      s.peak += held;
+      s.system_allocations += arena->stats().system_allocations;
+    }
+    auto out = Napi::Object::New(info.Env());
+    out.Set("live", static_cast<double>(s.live));
+    out.Set("cached", static_cast<double>(s.cached));
+    out.Set("peak", static_cast<double>(s.peak));
+    out.Set("blocks", static_cast<double>(s.live_blocks));
+    out.Set("systemAllocations", static_cast<double>(s.system_allocations));
+    out.Set("handles", static_cast<double>(e.storages.live_handles()));
+    out.Set("calls", static_cast<double>(e.calls));
+    return out;
+  });
 }
 
+/// trim(device = 0)
 Napi::Value Trim(const Napi::CallbackInfo& info) {
-  Environment::of(info.Env()).arena.trim();
-  return info.Env().Undefined();
+  return guarded(info, "trim", [&]() -> Napi::Value {
+    Environment& e = Environment::of(info.Env());
+    e.arena_of(device_argument(e, info[0])).trim();
+    return info.Env().Undefined();
+  });
 }
 
+/// resetPeak(device = 0)
 Napi::Value ResetPeak(const Napi::CallbackInfo& info) {
-  Environment::of(info.Env()).arena.reset_peak();
-  return info.Env().Undefined();
+  return guarded(info, "resetPeak", [&]() -> Napi::Value {
+    Environment& e = Environment::of(info.Env());
+    e.arena_of(device_argument(e, info[0])).reset_peak();
+    return info.Env().Undefined();
+  });
 }
 
+/// failAllocationAt(n, device = 0)
 Napi::Value FailAllocationAt(const Napi::CallbackInfo& info) {
   return guarded(info, "failAllocationAt", [&]() -> Napi::Value {
-    Environment::of(info.Env()).arena.fail_at(static_cast<uint64_t>(integer_argument(info[0], "n")));
+    Environment& e = Environment::of(info.Env());
+    e.arena_of(device_argument(e, info[1])).fail_at(static_cast<uint64_t>(integer_argument(info[0], "n")));
     return info.Env().Undefined();
   });
 }

@@ -1,11 +1,5 @@
 #include "arena.h"
 
-#include <cstdlib>
-#include <new>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include "error.h"
 #include "free_hook.h"
 
@@ -13,7 +7,6 @@ namespace simmim {
 namespace {
 
 constexpr size_t kAlign = 64;
-constexpr size_t kHuge = size_t{2} << 20;  // transparent huge pages: touching them is about five times faster
 constexpr size_t kSlack = size_t{64} << 20;
 
 /// 64-byte steps up to 1 KiB, then eight classes per doubling.
@@ -22,15 +15,6 @@ size_t class_of(size_t bytes) {
   size_t step = kAlign;
   while (step * 16 < bytes) step *= 2;
   return (bytes + step - 1) / step * step;
-}
-
-void* system_allocate(size_t bytes) {
-  const bool huge = bytes >= 2 * kHuge;
-  void* data = std::aligned_alloc(huge ? kHuge : kAlign, huge ? (bytes + kHuge - 1) / kHuge * kHuge : bytes);
-#if defined(__linux__)
-  if (data && huge) madvise(data, bytes, MADV_HUGEPAGE);
-#endif
-  return data;
 }
 
 }  // namespace
@@ -42,9 +26,11 @@ std::function<void()>& before_free() {
 
 Arena::~Arena() { trim(); }
 
+size_t Arena::size_of_block(size_t bytes) const { return device_.strict() ? bytes : class_of(bytes); }
+
 void* Arena::allocate(size_t bytes) {
   if (fail_countdown_ > 0 && --fail_countdown_ == 0) fail_as("out_of_memory", "allocation of %zu bytes failed (test hook)", bytes);
-  const size_t size = class_of(bytes);
+  const size_t size = size_of_block(bytes);
   void* data = nullptr;
   // A cached block up to 1/8 too large serves as well; it keeps its own class.
   auto it = free_.find(size);
@@ -54,14 +40,15 @@ void* Arena::allocate(size_t bytes) {
     stats_.cached -= size;
   } else {
     make_room(size);
-    data = system_allocate(size);
+    data = device_.allocate(size);
     if (!data) {
       trim();
-      data = system_allocate(size);
+      data = device_.allocate(size);
     }
-    if (!data) fail_as("out_of_memory", "the system refused %zu bytes (%zu bytes are live)", bytes, stats_.live);
+    if (!data) fail_as("out_of_memory", "no %zu bytes are left on %s (%zu bytes are live)", bytes, device_.name().c_str(), stats_.live);
     stats_.system_allocations++;
   }
+  if (device_.strict()) device_.poison(data, size);
   stats_.live += size;
   stats_.live_blocks++;
   if (stats_.live > stats_.peak) stats_.peak = stats_.live;
@@ -69,7 +56,7 @@ void* Arena::allocate(size_t bytes) {
 }
 
 void Arena::release(void* data, size_t bytes) {
-  const size_t size = class_of(bytes);
+  const size_t size = size_of_block(bytes);
   stats_.live -= size;
   stats_.live_blocks--;
   free_[size].push_back(data);
@@ -83,7 +70,7 @@ void Arena::make_room(size_t need) {
   for (auto it = free_.rbegin(); it != free_.rend() && stats_.live + stats_.cached + need > limit; ++it)
     while (!it->second.empty() && stats_.live + stats_.cached + need > limit) {
       if (before_free()) before_free()();
-      std::free(it->second.back());
+      device_.release(it->second.back(), it->first);
       it->second.pop_back();
       stats_.cached -= it->first;
     }
@@ -92,7 +79,7 @@ void Arena::make_room(size_t need) {
 void Arena::trim() {
   if (before_free()) before_free()();
   for (auto& [size, blocks] : free_) {
-    for (void* block : blocks) std::free(block);
+    for (void* block : blocks) device_.release(block, size);
     stats_.cached -= size * blocks.size();
   }
   free_.clear();

@@ -1,11 +1,14 @@
-// Caching allocator of one environment. Blocks come from size classes (at most 12.5 % larger than asked),
+// Caching allocator of one device in one environment. Blocks come from size classes (at most 12.5 % larger than asked),
 // are kept after release and handed out again, because touching fresh pages runs ten times slower than
-// memory itself. Not thread safe: it belongs to the thread of its environment.
+// memory itself, and asking a GPU for memory stops it. A block may be handed out while work on its former content is
+// still under way: what uses it next runs after that. Not thread safe: it belongs to the thread of its environment.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <vector>
+
+#include "device.h"
 
 namespace simmim {
 
@@ -19,11 +22,12 @@ struct ArenaStats {
 
 class Arena {
  public:
-  Arena() = default;
+  explicit Arena(Device& device) : device_(device) {}
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
   ~Arena();
 
+  Device& device() const { return device_; }
   /// 64-byte aligned memory of at least `bytes` bytes, not cleared. Throws Error{out_of_memory}.
   void* allocate(size_t bytes);
   void release(void* data, size_t bytes);  // `bytes` as given to allocate()
@@ -34,7 +38,9 @@ class Arena {
   void fail_at(uint64_t n) { fail_countdown_ = n; }
 
  private:
+  size_t size_of_block(size_t bytes) const;
   void make_room(size_t need);
+  Device& device_;
   std::map<size_t, std::vector<void*>> free_;
   ArenaStats stats_;
   uint64_t fail_countdown_ = 0;

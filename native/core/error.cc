@@ -5,7 +5,7 @@
 
 namespace simmim {
 
-Error::Error(const char* code, std::string op, std::string message) : code_(code), op_(std::move(op)), message_(std::move(message)) {}
+Error::Error(std::string code, std::string op, std::string message) : code_(std::move(code)), op_(std::move(op)), message_(std::move(message)) {}
 
 static std::string format_args(const char* format, va_list args) {
   char text[1024];

@@ -8,15 +8,14 @@ namespace simmim {
 /// `code` is one of ts/errors.ts's ErrorCode; `op` the kernel or function that refused.
 class Error : public std::exception {
  public:
-  Error(const char* code, std::string op, std::string message);
+  Error(std::string code, std::string op, std::string message);
   const char* what() const noexcept override { return message_.c_str(); }
-  const char* code() const noexcept { return code_; }
+  const char* code() const noexcept { return code_.c_str(); }
   const std::string& op() const noexcept { return op_; }
   void set_op(const char* op) { if (op_.empty()) op_ = op; }
 
  private:
-  const char* code_;
-  std::string op_, message_;
+  std::string code_, op_, message_;
 };
 
 /// Throws Error{invalid_argument} with a printf-style message. The op is filled in by the caller of check().

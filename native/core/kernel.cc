@@ -41,13 +41,14 @@ Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Sto
     if (head[1] < 0 || head[1] >= kDTypes) fail("%s has the unknown dtype %d", name, head[1]);
     tensor.dtype = static_cast<DType>(head[1]);
     if (!(accepted & 1u << head[1])) fail_as("unsupported", "%s has dtype %s, this kernel supports %s", name, name_of(tensor.dtype), dtype_list(accepted).c_str());
-    const Handle made = storages.allocate(tensor.dtype, tensor.bytes());
+    const Handle made = storages.allocate(tensor.dtype, tensor.bytes(), mail.device);
     pending.add(made, head);
     storages.touch(made);
     tensor.data = storages.get(made).data;
     return tensor;
   }
   const StorageTable::Slot& slot = storages.get(handle);
+  if (slot.device != mail.device) fail("%s is on %s, the call runs on %s", name, storages.arena(slot.device).device().name().c_str(), storages.arena(mail.device).device().name().c_str());
   tensor.dtype = slot.dtype;
   if (!(accepted & 1u << static_cast<int>(slot.dtype))) fail_as("unsupported", "%s has dtype %s, this kernel supports %s", name, name_of(slot.dtype), dtype_list(accepted).c_str());
   if (tensor.bytes() > slot.bytes) fail("%s of %zu bytes does not fit its storage of %zu bytes", name, tensor.bytes(), slot.bytes);

@@ -1,12 +1,15 @@
 // A kernel is declared once: a trivially copyable struct of Tensors and scalars with
 //   static constexpr const char* name;
 //   static constexpr auto spec();      fields in mailbox order
-//   void check() const;                shapes and values, with require()
+//   void check() const;                shapes and parameters, with require()
+//   void check_values() const;         optional: values of the inputs that spec() marks with values_checked()
 //   size_t workspace_bytes() const;    optional, together with a member `void* workspace`
+//   size_t cuda_workspace_bytes() const;   optional beside it, where the CUDA version needs another amount
 // spec() is the single truth behind decoding, accepted dtypes, the schema that generates
 // ts/native/kernels.gen.ts, trace lines and fuzz inputs.
 #pragma once
 #include <cstring>
+#include <functional>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -30,6 +33,7 @@ struct Field {
   T K::*member;
   Role role;
   DTypes dtypes;
+  bool values_checked = false;
 };
 
 template <class K> constexpr Field<K, Tensor> in(const char* n, Tensor K::*m, DTypes d) { return {n, m, Role::in, d}; }
@@ -41,6 +45,11 @@ template <class K> constexpr Field<K, Tensor> inout(const char* n, Tensor K::*m,
 template <class K> constexpr Field<K, Tensor> optional_inout(const char* n, Tensor K::*m, DTypes d) { return {n, m, Role::optional_inout, d}; }
 /// A scalar (int32_t, int64_t, float, double, bool) or an Ints list.
 template <class K, class T> constexpr Field<K, T> par(const char* n, T K::*m) { return {n, m, Role::parameter, 0}; }
+/// check_values() reads this tensor; from a device it gets a copy on the host.
+template <class K> constexpr Field<K, Tensor> values_checked(Field<K, Tensor> f) {
+  f.values_checked = true;
+  return f;
+}
 template <class... F> constexpr auto fields(F... f) { return std::make_tuple(f...); }
 
 /// Cursor over the mailbox: per tensor `handle, dtype, rank, dims...` as int32, per scalar one double,
@@ -49,6 +58,7 @@ struct Mail {
   int32_t* words;
   const double* numbers;
   int32_t word_count, number_count;
+  int device = 0;  // where the call runs: outputs are made there, every other tensor must be there
   int32_t word_at = 0, number_at = 0;
   int32_t* take_words(int n) {
     if (n < 0 || word_at + n > word_count) fail("the mailbox ends in the middle of the arguments");
@@ -118,6 +128,12 @@ void take(K& k, const Field<K, T>& field, Mail& mail, StorageTable& storages, Pe
 template <class K>
 concept HasWorkspace = requires(const K& k) { k.workspace_bytes(); };
 
+template <class K>
+concept HasCudaWorkspace = requires(const K& k) { k.cuda_workspace_bytes(); };
+
+template <class K>
+concept HasValueCheck = requires(const K& k) { k.check_values(); };
+
 /// A kernel of many functions (unary, binary, reduce): `ops` lists their names, numbered in order, for TypeScript.
 template <class K>
 concept HasOps = requires { K::ops; };
@@ -128,7 +144,11 @@ struct KernelInfo {
   size_t size;  // of the argument struct
   void (*decode)(Mail&, StorageTable&, PendingOutputs&, void* args);
   void (*check)(const void* args);
-  size_t (*workspace_bytes)(const void* args);
+  void (*check_values)(const void* args);  // null where check() is all
+  /// Visits the tensors whose values check_values() reads.
+  void (*each_value_checked)(void* args, const std::function<void(Tensor&)>& visit);
+  size_t (*workspace_bytes)(const void* args);       // on the host
+  size_t (*cuda_workspace_bytes)(const void* args);
   void (*set_workspace)(void* args, void* workspace);
   std::string (*schema)();             // JSON
   std::string (*describe)(const void* args);  // trace line
@@ -177,6 +197,12 @@ std::string describe_call(const K& k) {
   return out;
 }
 
+template <class K, class T>
+void visit_value_checked(K& k, const Field<K, T>& field, const std::function<void(Tensor&)>& visit) {
+  if constexpr (std::is_same_v<T, Tensor>)
+    if (field.values_checked) visit(k.*field.member);
+}
+
 constexpr size_t kMaxArguments = 4096;  // bytes of an argument struct
 
 template <class K>
@@ -191,11 +217,18 @@ KernelInfo kernel_info() {
     std::apply([&](const auto&... f) { (take(k, f, mail, storages, pending), ...); }, K::spec());
   };
   info.check = [](const void* args) { static_cast<const K*>(args)->check(); };
+  info.check_values = nullptr;
+  if constexpr (HasValueCheck<K>) info.check_values = [](const void* args) { static_cast<const K*>(args)->check_values(); };
+  info.each_value_checked = [](void* args, const std::function<void(Tensor&)>& visit) {
+    std::apply([&](const auto&... f) { (visit_value_checked(*static_cast<K*>(args), f, visit), ...); }, K::spec());
+  };
   if constexpr (HasWorkspace<K>) {
     info.workspace_bytes = [](const void* args) -> size_t { return static_cast<const K*>(args)->workspace_bytes(); };
+    info.cuda_workspace_bytes = info.workspace_bytes;
+    if constexpr (HasCudaWorkspace<K>) info.cuda_workspace_bytes = [](const void* args) -> size_t { return static_cast<const K*>(args)->cuda_workspace_bytes(); };
     info.set_workspace = [](void* args, void* workspace) { static_cast<K*>(args)->workspace = workspace; };
   } else {
-    info.workspace_bytes = [](const void*) -> size_t { return 0; };
+    info.workspace_bytes = info.cuda_workspace_bytes = [](const void*) -> size_t { return 0; };
     info.set_workspace = [](void*, void*) {};
   }
   info.schema = [] { return schema_of<K>(); };

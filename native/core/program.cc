@@ -4,8 +4,6 @@
 
 namespace simmim {
 
-KernelFn (*program_kernel_function)(int kernel) = nullptr;
-
 Program::~Program() {
   for (Block* block : kept_) StorageTable::drop(block);
 }
@@ -13,7 +11,9 @@ Program::~Program() {
 void Program::append(int kernel, const KernelInfo& info, const void* args) {
   auto* copy = new (std::align_val_t{64}) char[info.size];
   std::memcpy(copy, args, info.size);
-  calls_.push_back({kernel, &info, ArgumentBytes(copy)});
+  arguments_.emplace_back(copy);
+  infos_.push_back(&info);
+  calls_.push_back({kernel, copy});
 }
 
 void Program::keep(Block* block) {
@@ -26,12 +26,16 @@ uint64_t Program::strays() const { return arena_.stats().live_blocks - kept_insi
 
 std::string Program::describe() const {
   std::string out;
-  for (const Call& call : calls_) out += call.info->describe(call.args.get()) + "\n";
+  for (size_t i = 0; i < calls_.size(); i++) out += infos_[i]->describe(calls_[i].args) + "\n";
   return out;
 }
 
+void Program::finish() { prepared_ = arena_.device().prepare(calls_); }
+
 void Program::replay() const {
-  for (const Call& call : calls_) program_kernel_function(call.kernel)(call.args.get());
+  if (prepared_) return prepared_->enqueue();
+  Device& device = arena_.device();
+  for (const KernelCall& call : calls_) device.run(call);
 }
 
 }  // namespace simmim

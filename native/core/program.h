@@ -27,7 +27,7 @@ class Program {
   Program& operator=(const Program&) = delete;
   ~Program();
 
-  Arena& arena() { return arena_; }
+  Arena& arena() const { return arena_; }
   void append(int kernel, const KernelInfo& info, const void* args);
   /// Keeps a block alive as long as the program: an external, a constant or an output.
   void keep(Block* block);
@@ -36,22 +36,20 @@ class Program {
   size_t size() const { return calls_.size(); }
   std::string describe() const;
 
-  /// Runs the whole list on the calling thread. Results are those of the eager calls, bit for bit.
+  /// The recording is complete: a device with something better than a list of calls makes it now.
+  void finish();
+  /// Runs the whole list: on the calling thread, or behind whatever its device was asked for before. Results are those
+  /// of the eager calls, bit for bit.
   void replay() const;
 
  private:
-  struct Call {
-    int kernel;
-    const KernelInfo* info;
-    ArgumentBytes args;
-  };
   Arena& arena_;
-  std::vector<Call> calls_;
+  std::vector<KernelCall> calls_;
+  std::vector<const KernelInfo*> infos_;    // of the calls, in order
+  std::vector<ArgumentBytes> arguments_;
+  std::unique_ptr<Replayable> prepared_;    // null where the list is replayed
   std::unordered_set<Block*> kept_;
   uint64_t kept_inside_ = 0;
 };
-
-/// How core reaches the functions of kernels/ without depending on them; set once by the binding.
-extern KernelFn (*program_kernel_function)(int kernel);
 
 }  // namespace simmim

@@ -31,7 +31,7 @@ StorageTable::~StorageTable() {
     if (slot.block) drop(slot.block);
 }
 
-Handle StorageTable::add(Block* block, char* data, size_t bytes, DType dtype) {
+Handle StorageTable::add(Block* block, char* data, size_t bytes, DType dtype, int device) {
   uint32_t index;
   if (free_.size() > kReuseAfter) {
     index = free_.front();
@@ -46,13 +46,15 @@ Handle StorageTable::add(Block* block, char* data, size_t bytes, DType dtype) {
   slot.data = data;
   slot.bytes = bytes;
   slot.dtype = dtype;
+  slot.device = static_cast<uint16_t>(device);
   live_++;
-  return static_cast<Handle>(slot.generation << kSlotBits | index);
+  return static_cast<Handle>(static_cast<uint32_t>(slot.generation) << kSlotBits | index);
 }
 
-Handle StorageTable::allocate(DType dtype, size_t bytes) {
-  void* data = arena_->allocate(bytes);
-  return add(new Block{arena_, data, bytes, 1}, static_cast<char*>(data), bytes, dtype);
+Handle StorageTable::allocate(DType dtype, size_t bytes, int device) {
+  Arena& from = arena(device);
+  void* data = from.allocate(bytes);
+  return add(new Block{&from, data, bytes, 1}, static_cast<char*>(data), bytes, dtype, device);
 }
 
 Handle StorageTable::view(Handle parent, size_t offset, size_t bytes, DType dtype) {
@@ -60,8 +62,9 @@ Handle StorageTable::view(Handle parent, size_t offset, size_t bytes, DType dtyp
   if (offset > slot.bytes || bytes > slot.bytes - offset) fail("bytes %zu..%zu lie outside the storage of %zu bytes", offset, offset + bytes, slot.bytes);
   Block* block = slot.block;
   char* data = slot.data + offset;
+  const int device = slot.device;
   block->references++;
-  return add(block, data, bytes, dtype);
+  return add(block, data, bytes, dtype, device);
 }
 
 const StorageTable::Slot& StorageTable::get(Handle handle) const {
@@ -80,7 +83,7 @@ bool StorageTable::release(Handle handle) {
   if (!slot.block || slot.generation != static_cast<uint32_t>(handle) >> kSlotBits) return false;
   drop(slot.block);
   slot.block = nullptr;
-  slot.generation = slot.generation + 1 < kGenerations ? slot.generation + 1 : 1;
+  slot.generation = static_cast<uint16_t>(slot.generation + 1u < kGenerations ? slot.generation + 1 : 1);
   free_.push_back(index);
   live_--;
   return true;

@@ -4,7 +4,7 @@
 //   scatter_nd  y[sum_d indices[n, d] strides[d], :] += updates[n, :], or = where `add` is false; in place, in order of n
 //   segment_sum y[s, :] = sum of x[n, :] where ids[n] = s; ids outside the segments are dropped
 //   one_hot     y[n, d] = d == indices[n] ? on : off
-// check() refuses indices outside x or y; replayed programs, which are not checked again, read zeros and drop writes.
+// check_values() refuses indices outside x or y; replayed programs, which are not checked again, read zeros and drop writes.
 // Parallel over rows (reads) or columns (writes), so sums have one order.
 #pragma once
 #include "../core/kernel.h"
@@ -14,11 +14,13 @@ namespace simmim {
 struct Gather {
   static constexpr const char* name = "gather";
   Tensor x, indices, y;  // [B, O, N, I], [B, K], [B, O, K, I]
-  static constexpr auto spec() { return fields(in("x", &Gather::x, kAny), in("indices", &Gather::indices, kI32), out("y", &Gather::y, kAny)); }
+  static constexpr auto spec() { return fields(in("x", &Gather::x, kAny), values_checked(in("indices", &Gather::indices, kI32)), out("y", &Gather::y, kAny)); }
   void check() const {
     require(x.shape.rank == 4 && indices.shape.rank == 2 && y.shape.rank == 4, "x, indices, y have ranks %d, %d, %d, expected 4, 2, 4", x.shape.rank, indices.shape.rank, y.shape.rank);
     require(x.dtype == y.dtype, "y is %s, expected %s like x", name_of(y.dtype), name_of(x.dtype));
     require(y.dim(0) == x.dim(0) && y.dim(1) == x.dim(1) && y.dim(2) == indices.dim(1) && y.dim(3) == x.dim(3) && indices.dim(0) == x.dim(0), "y does not fit x and indices");
+  }
+  void check_values() const {
     const int64_t n = x.dim(2), count = indices.count();
     for (int64_t i = 0; i < count; i++) require(indices.i32()[i] >= 0 && indices.i32()[i] < n, "GatherV2: the index value %d is not in [0, %lld]", indices.i32()[i], static_cast<long long>(n - 1));
   }
@@ -32,10 +34,12 @@ SIMMIM_INLINE int64_t flat_row(const Tensor& indices, const Ints& strides, int64
   return row >= 0 && row < rows ? row : -1;
 }
 
-inline void check_tuples(const Tensor& indices, const Ints& strides, int64_t rows) {
+inline void check_tuples(const Tensor& indices, const Ints& strides) {
   require(indices.shape.rank == 2, "indices has rank %d, expected 2", indices.shape.rank);
   require(indices.dim(1) == strides.size, "strides has %d entries, expected %lld", strides.size, static_cast<long long>(indices.dim(1)));
   for (int d = 0; d < strides.size; d++) require(strides[d] >= 0 && strides[d] <= (int64_t{1} << 31), "strides[%d] is %lld", d, static_cast<long long>(strides[d]));
+}
+inline void check_tuple_values(const Tensor& indices, const Ints& strides, int64_t rows) {
   for (int64_t n = 0; n < indices.dim(0); n++)
     require(flat_row(indices, strides, n, rows) >= 0, "index tuple %lld does not index into the %lld rows", static_cast<long long>(n), static_cast<long long>(rows));
 }
@@ -44,13 +48,14 @@ struct GatherNd {
   static constexpr const char* name = "gather_nd";
   Tensor x, indices, y;  // [R, I], [N, D], [N, I]
   Ints strides;          // [D], in rows
-  static constexpr auto spec() { return fields(in("x", &GatherNd::x, kAny), in("indices", &GatherNd::indices, kI32), out("y", &GatherNd::y, kAny), par("strides", &GatherNd::strides)); }
+  static constexpr auto spec() { return fields(in("x", &GatherNd::x, kAny), values_checked(in("indices", &GatherNd::indices, kI32)), out("y", &GatherNd::y, kAny), par("strides", &GatherNd::strides)); }
   void check() const {
     require(x.shape.rank == 2 && y.shape.rank == 2, "x and y have ranks %d and %d, expected 2", x.shape.rank, y.shape.rank);
     require(x.dtype == y.dtype, "y is %s, expected %s like x", name_of(y.dtype), name_of(x.dtype));
-    check_tuples(indices, strides, x.dim(0));
+    check_tuples(indices, strides);
     require(y.dim(0) == indices.dim(0) && y.dim(1) == x.dim(1), "y does not fit x and indices");
   }
+  void check_values() const { check_tuple_values(indices, strides, x.dim(0)); }
 };
 
 struct ScatterNd {
@@ -59,14 +64,15 @@ struct ScatterNd {
   Ints strides;
   bool add;
   static constexpr auto spec() {
-    return fields(inout("y", &ScatterNd::y, kF32 | kI32 | kU8), in("indices", &ScatterNd::indices, kI32), in("updates", &ScatterNd::updates, kF32 | kI32 | kU8), par("strides", &ScatterNd::strides), par("add", &ScatterNd::add));
+    return fields(inout("y", &ScatterNd::y, kF32 | kI32 | kU8), values_checked(in("indices", &ScatterNd::indices, kI32)), in("updates", &ScatterNd::updates, kF32 | kI32 | kU8), par("strides", &ScatterNd::strides), par("add", &ScatterNd::add));
   }
   void check() const {
     require(y.shape.rank == 2 && updates.shape.rank == 2, "y and updates have ranks %d and %d, expected 2", y.shape.rank, updates.shape.rank);
     require(y.dtype == updates.dtype, "updates is %s, expected %s like y", name_of(updates.dtype), name_of(y.dtype));
-    check_tuples(indices, strides, y.dim(0));
+    check_tuples(indices, strides);
     require(updates.dim(0) == indices.dim(0) && updates.dim(1) == y.dim(1), "updates does not fit y and indices");
   }
+  void check_values() const { check_tuple_values(indices, strides, y.dim(0)); }
 };
 
 struct SegmentSum {

@@ -14,7 +14,11 @@ export class NativeBackend extends tf.KernelBackend {
   readonly blockSize = 48;
   private readonly addon: Addon;
 
-  constructor(readonly name: string) {
+  /** `device` is the number of an open native device; 0 is the host. */
+  constructor(
+    readonly name: string,
+    readonly device = 0,
+  ) {
     super();
     this.addon = mailbox().addon;
     this.data = new RecordStore(this);
@@ -81,7 +85,7 @@ export class NativeBackend extends tf.KernelBackend {
       const parts = await Promise.all([this.read(real.dataId), this.read(imag.dataId)]);
       return tf.backend_util.mergeRealAndImagArrays(parts[0] as Float32Array, parts[1] as Float32Array);
     }
-    if (record.host !== null || record.dtype === 'bf16' || !this.addon.busy()) return this.readSync(dataId);
+    if (record.host !== null || record.dtype === 'bf16' || (this.device === 0 && !this.addon.busy())) return this.readSync(dataId);
     const target = emptyHostArray(record.tfDtype, record.count);
     await this.addon.readLater(record.handle, target);
     return target;
@@ -128,17 +132,22 @@ export class NativeBackend extends tf.KernelBackend {
     return this.data.numDataIds();
   }
   override memory(): { unreliable: boolean; reasons?: string[] } & { native: NativeStats } {
-    return { unreliable: false, native: this.addon.stats() };
+    return { unreliable: false, native: this.addon.stats(this.device) };
   }
   override timerAvailable(): boolean {
     return true;
   }
   override async time(f: () => void): Promise<tf.BackendTimingInfo> {
-    this.addon.join();
+    this.synchronise();
     const start = process.hrtime.bigint();
     f();
-    this.addon.join();
+    this.synchronise();
     return { kernelMs: Number(process.hrtime.bigint() - start) / 1e6 };
+  }
+  /** Waits for everything asked for so far. */
+  synchronise(): void {
+    if (this.device === 0) this.addon.join();
+    else this.addon.synchronise(this.device);
   }
   override floatPrecision(): 16 | 32 {
     return 32;
@@ -151,7 +160,7 @@ export class NativeBackend extends tf.KernelBackend {
     return tf.kernel_impls.whereImpl(condition.shape, this.readSync(condition.dataId) as Uint8Array) as tf.Tensor2D;
   }
   override dispose(): void {
-    this.addon.trim();
+    this.addon.trim(this.device);
   }
 
   // --- what kernels use
@@ -179,7 +188,7 @@ export class NativeBackend extends tf.KernelBackend {
   allocated(shape: readonly number[], dtype: tf.DataType = 'float32'): tf.TensorInfo {
     const info = this.output(shape, dtype);
     const record = info.dataId as DataRecord;
-    record.handle = this.addon.allocate(DTYPE_NUMBER[record.dtype], record.count);
+    record.handle = this.addon.allocate(DTYPE_NUMBER[record.dtype], record.count, this.device);
     return info;
   }
 

@@ -1,11 +1,11 @@
 /**
- * The drop-in tfjs backend: `import 'simmim/backend'` registers 'simmim-cpu' (the native addon is loaded
+ * The drop-in tfjs backend: `import 'simmim/backend'` registers 'simmim-cpu' and 'simmim-cuda' (native code is loaded
  * when the backend is first used). It knows nothing of SimMIM.
  */
-import { registerBackend } from './register';
+import { registerBackends } from './register';
 
-registerBackend();
+registerBackends();
 
 export { NativeBackend } from './backend';
-export { CPU_BACKEND, registerBackend, registerNativeKernel } from './register';
+export { CPU_BACKEND, CUDA_BACKEND, registerBackends, registerNativeKernel } from './register';
 export type { KernelTable, NativeKernel } from './register';

@@ -53,7 +53,7 @@ export class RecordedFunction {
 
   private record(): tf.Tensor[] {
     const addon = loadAddon();
-    addon.beginRecording();
+    addon.beginRecording(this.backend.device);
     try {
       const outputs = this.eager();
       const handles = outputs.map((output) => this.backend.ref(output).storage.handle);

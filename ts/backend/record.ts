@@ -29,7 +29,11 @@ export class DataRecord implements NativeStorage {
     /** Elements. */
     readonly count: number,
     public dtype: StorageDType,
-  ) {}
+  ) {
+    this.device = owner.device;
+  }
+  /** The owner's; copied because calls read it for every tensor. */
+  readonly device: number;
 
   /** Host values, as @tensorflow/tfjs-backend-cpu's kernels read them (delegated kernels, see host.ts). */
   get values(): tf.BackendValues | null {
@@ -43,6 +47,8 @@ export class DataRecord implements NativeStorage {
 
 export interface RecordOwner {
   readonly name: string;
+  /** Number of the native device that holds its tensors; 0 is the host. */
+  readonly device: number;
 }
 
 /** Gives the memory back; the record stays what it is. */
@@ -187,6 +193,6 @@ export function ensureUploaded(record: DataRecord): void {
   if (STORAGE_DTYPE[record.tfDtype] === undefined) throw new SimmimError('unsupported', 'upload', `a ${record.tfDtype} tensor has no native storage`);
   record.reclaimable = undefined;
   watch(record);
-  record.handle = loadAddon().upload(DTYPE_NUMBER[record.dtype], toStorageArray(record.host as unknown as ArrayLike<number>, record.dtype), record.count);
+  record.handle = loadAddon().upload(DTYPE_NUMBER[record.dtype], toStorageArray(record.host as unknown as ArrayLike<number>, record.dtype), record.count, record.device);
   record.host = null;
 }

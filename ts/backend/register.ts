@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { openCuda } from '../native';
 import { NativeBackend } from './backend';
 import { EINSUM } from './einsum';
 import { registerGradients } from './gradients';
@@ -23,6 +24,8 @@ export type KernelTable = Record<string, NativeKernel>;
 
 /** Name of the CPU backend. No underscore: tfjs splits registry keys there. */
 export const CPU_BACKEND = 'simmim-cpu';
+/** Name of the backend on an NVIDIA GPU; its plugin is opened when it is first chosen (`tf.setBackend`). */
+export const CUDA_BACKEND = 'simmim-cuda';
 /** Above cpu (1), webgl and wasm (2) and tfjs-node (3): importing the backend makes it the default. */
 const PRIORITY = 4;
 
@@ -37,17 +40,23 @@ function toConfig(backendName: string, kernelName: string, kernel: NativeKernel)
   };
 }
 
-/** Registers the backend and its kernels; a second call, or a second copy of the package, changes nothing. */
-export function registerBackend(backendName: string = CPU_BACKEND): void {
+/** Registers a backend and its kernels; a second call, or a second copy of the package, changes nothing. */
+function register(backendName: string, device: () => number, priority: number): void {
   if (tf.findBackendFactory(backendName)) return;
   const native = new Map(TABLES.flatMap((table) => Object.entries(table)));
   for (const [kernelName, kernel] of native) tf.registerKernel(toConfig(backendName, kernelName, kernel));
   for (const config of delegatedKernels(backendName, (kernel) => native.has(kernel))) tf.registerKernel(config);
   registerGradients();
-  tf.registerBackend(backendName, () => new NativeBackend(backendName), PRIORITY);
+  tf.registerBackend(backendName, () => new NativeBackend(backendName, device()), priority);
 }
 
-/** Adds a kernel of ours (a fused op) to the backend; a kernel that is already there stays. */
+/** Registers 'simmim-cpu', which becomes tfjs's default, and 'simmim-cuda', which is used when it is asked for. */
+export function registerBackends(): void {
+  register(CPU_BACKEND, () => 0, PRIORITY);
+  register(CUDA_BACKEND, openCuda, 0);
+}
+
+/** Adds a kernel of ours (a fused op) to a backend; a kernel that is already there stays. */
 export function registerNativeKernel(kernelName: string, kernel: NativeKernel, backendName: string = CPU_BACKEND): void {
   if (!tf.getKernel(kernelName, backendName)) tf.registerKernel(toConfig(backendName, kernelName, kernel));
 }

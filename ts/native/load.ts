@@ -32,10 +32,31 @@ export interface NativeStats {
   calls: number;
 }
 
-/** The raw exports of native/binding; used by ts/native only. */
+/** What a plugin says of one of its devices; sizes in bytes. */
+export interface PluginDevice {
+  name: string;
+  memoryBytes: number;
+  freeBytes: number;
+  computeCapability: string;
+  multiprocessors: number;
+  /** Whether it is an emulation that looks for stray memory accesses. */
+  strict: boolean;
+}
+
+/** What a plugin (native/core/plugin.h) says of itself. */
+export interface PluginInfo {
+  name: string;
+  build: string;
+  score: number;
+  hostOnlyKernels: string[];
+  devices: PluginDevice[];
+  runtime: string;
+}
+
+/** The raw exports of native/binding; used by ts/native only. Devices are numbers: 0, the default, is the host. */
 export interface Addon {
-  allocate(dtype: number, count: number): number;
-  upload(dtype: number, values: HostArray, count: number): number;
+  allocate(dtype: number, count: number, device?: number): number;
+  upload(dtype: number, values: HostArray, count: number, device?: number): number;
   writeInto(handle: number, values: HostArray, byteOffset: number): void;
   readInto(handle: number, target: HostArray): void;
   /** Fills `target` (whose bytes must stay referenced) once the work asked for so far is done. */
@@ -46,20 +67,26 @@ export interface Addon {
   join(): void;
   view(handle: number, byteOffset: number, byteLength: number, dtype: number): number;
   release(handle: number): boolean;
-  stats(): NativeStats;
-  trim(): void;
-  resetPeak(): void;
-  failAllocationAt(n: number): void;
-  call(kernel: number): void;
+  stats(device?: number): NativeStats;
+  trim(device?: number): void;
+  resetPeak(device?: number): void;
+  failAllocationAt(n: number, device?: number): void;
+  /** The kernel's number in the low 16 bits, the device's above. */
+  call(kernelAndDevice: number): void;
   setMailbox(words: Int32Array, numbers: Float64Array, errorClass: typeof SimmimError): void;
   schema(): string;
-  beginRecording(): void;
+  beginRecording(device?: number): void;
   endRecording(outputs: Int32Array): number;
   abortRecording(): void;
   replay(program: number): Promise<void>;
   replaySync(program: number): void;
   disposeProgram(program: number): void;
   describeProgram(program: number): string;
+  inspectPlugin(path: string): PluginInfo;
+  /** The number of device `index` of a plugin, opened at the first call. */
+  openDevice(path: string, index: number): number;
+  /** Waits for everything a device was asked for. */
+  synchronise(device: number): void;
   info(): NativeInfo;
   setThreads(threads: number): void;
   setIsa(level: IsaLevel): void;
@@ -77,6 +104,13 @@ function packageRoot(): string {
 }
 
 let loaded: Addon | undefined;
+let loadedFrom = '';
+
+/** The folder of the addon's file: plugins lie beside it. */
+export function addonFolder(): string {
+  loadAddon();
+  return dirname(loadedFrom);
+}
 
 /**
  * The addon of this package: SIMMIM_ADDON (a file), a local build, or the prebuilt binary of this
@@ -94,6 +128,7 @@ export function loadAddon(): Addon {
   }
   try {
     loaded = require(file) as Addon;
+    loadedFrom = file;
   } catch (error) {
     throw new SimmimError('unsupported', 'load', `the native addon ${file} cannot be loaded: ${(error as Error).message}`, { cause: error });
   }

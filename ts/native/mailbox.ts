@@ -6,6 +6,8 @@ import { type Addon, type StorageDType, DTYPE_NUMBER, loadAddon } from './load';
 export interface NativeStorage {
   handle: number;
   readonly dtype: StorageDType;
+  /** Number of the device that holds it, or is to hold it; the host when absent. */
+  readonly device?: number;
 }
 
 /** A tensor as a kernel sees it: a storage and the shape it is read with (shapes may differ between users of one storage). */
@@ -26,6 +28,7 @@ export class Mailbox {
   readonly numbers = new Float64Array(NUMBERS);
   private word = 0;
   private number = 0;
+  private device = 0;
 
   constructor(readonly addon: Addon) {
     addon.setMailbox(this.words, this.numbers, SimmimError);
@@ -34,6 +37,7 @@ export class Mailbox {
   begin(): void {
     this.word = 0;
     this.number = 0;
+    this.device = 0;
   }
 
   /** Writes one tensor and returns the position of its handle. `null` is an absent optional tensor. */
@@ -48,6 +52,7 @@ export class Mailbox {
       return at;
     }
     const { storage, shape } = tensor;
+    if (storage.device !== undefined && storage.device !== 0) this.device = storage.device;
     words[at] = storage.handle;
     words[at + 1] = DTYPE_NUMBER[storage.dtype];
     const rank = shape.length;
@@ -66,8 +71,9 @@ export class Mailbox {
     for (const value of values) this.numbers[this.number++] = value;
   }
 
+  /** Runs where the tensors are. */
   call(kernel: number): void {
-    this.addon.call(kernel);
+    this.addon.call(kernel | (this.device << 16));
   }
 
   /** After a call: the storage of an output takes the handle that C++ wrote back. */
