@@ -95,12 +95,13 @@ Napi::Value WriteInto(const Napi::CallbackInfo& info) {
   return guarded(info, "writeInto", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("writing host values into a tensor");
-    e.join();
     const auto& slot = e.storages.get(handle_argument(info[0]));
+    Device& device = e.device(slot.device);
+    if (device.on_host()) e.join();
     const Bytes source = bytes_argument(info[1], "values");
     const size_t offset = static_cast<size_t>(integer_argument(info[2], "byteOffset"));
     if (offset > slot.bytes || source.size > slot.bytes - offset) fail("%zu bytes at offset %zu do not fit a storage of %zu bytes", source.size, offset, slot.bytes);
-    e.device(slot.device).write(slot.data + offset, source.data, source.size);
+    device.write(slot.data + offset, source.data, source.size);
     return info.Env().Undefined();
   });
 }
@@ -110,20 +111,21 @@ Napi::Value ReadInto(const Napi::CallbackInfo& info) {
   return guarded(info, "readInto", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("reading a tensor");
-    e.join();
     const auto& slot = e.storages.get(handle_argument(info[0]));
+    Device& device = e.device(slot.device);
+    if (device.on_host()) e.join();
     const Bytes target = bytes_argument(info[1], "target");
     if (slot.dtype == DType::bf16 && info[1].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array) {
       const size_t count = target.size / 4;
       if (count * 2 > slot.bytes) fail("%zu values wanted from a storage of %zu", count, slot.bytes / 2);
       std::vector<uint16_t> half(count);
-      e.device(slot.device).read(half.data(), slot.data, count * 2);
+      device.read(half.data(), slot.data, count * 2);
       uint32_t* wide = reinterpret_cast<uint32_t*>(target.data);
       for (size_t i = 0; i < count; i++) wide[i] = static_cast<uint32_t>(half[i]) << 16;
       return info.Env().Undefined();
     }
     if (target.size > slot.bytes) fail("%zu bytes wanted from a storage of %zu", target.size, slot.bytes);
-    e.device(slot.device).read(target.data, slot.data, target.size);
+    device.read(target.data, slot.data, target.size);
     return info.Env().Undefined();
   });
 }

@@ -5,12 +5,6 @@
 
 #include "tensor.h"
 
-#ifdef __CUDACC__
-#define SIMMIM_HD __host__ __device__
-#else
-#define SIMMIM_HD
-#endif
-
 namespace simmim {
 
 struct PhiloxWords {
@@ -18,7 +12,7 @@ struct PhiloxWords {
 };
 
 /// key (seed, site), counter (index low, index high, step, 0)
-SIMMIM_HD SIMMIM_INLINE PhiloxWords philox(uint32_t seed, uint32_t site, uint32_t step, uint64_t index) {
+SIMMIM_INLINE PhiloxWords philox(uint32_t seed, uint32_t site, uint32_t step, uint64_t index) {
   uint32_t k0 = seed, k1 = site;
   uint32_t c0 = static_cast<uint32_t>(index), c1 = static_cast<uint32_t>(index >> 32), c2 = step, c3 = 0;
   for (int round = 0; round < 10; round++) {
@@ -36,6 +30,6 @@ SIMMIM_HD SIMMIM_INLINE PhiloxWords philox(uint32_t seed, uint32_t site, uint32_
 }
 
 /// Uniform in [0, 1): the upper 24 bits / 2^24.
-SIMMIM_HD SIMMIM_INLINE float uniform_from_word(uint32_t word) { return static_cast<float>(word >> 8) * (1.0f / 16777216.0f); }
+SIMMIM_INLINE float uniform_from_word(uint32_t word) { return static_cast<float>(word >> 8) * (1.0f / 16777216.0f); }
 
 }  // namespace simmim

@@ -5,7 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#if defined(__CUDACC__)  // device code uses them as well
+#define SIMMIM_INLINE inline __host__ __device__ __attribute__((always_inline))
+#else
 #define SIMMIM_INLINE inline __attribute__((always_inline))
+#endif
 
 namespace simmim {
 

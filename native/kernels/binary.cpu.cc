@@ -15,26 +15,6 @@ SIMMIM_INLINE Vec pairs(Vec a, Vec b, const F& f) {
 }
 #define PAIRS(function) pairs(a, b, [](float p, float q) { return function(p, q); })
 
-/// The remainder with the divisor's sign, as tfjs defines it.
-SIMMIM_INLINE double double_mod(double a, double b) {
-  const double rem = __builtin_fmod(a, b);
-  return (a < 0) == (b < 0) ? rem : __builtin_fmod(rem + b, b);
-}
-SIMMIM_INLINE float float_mod(float a, float b) {
-  const float rem = __builtin_fmodf(a, b);
-  return (a < 0 && b < 0) || (a >= 0 && b >= 0) ? rem : __builtin_fmodf(rem + b, b);
-}
-/// JavaScript's power: 1 to the power of NaN or infinity is NaN, unlike C.
-SIMMIM_INLINE double double_pow(double a, double b) {
-  if (__builtin_fabs(a) == 1 && !(__builtin_fabs(b) < __builtin_inf())) return __builtin_nan("");
-  return __builtin_pow(a, b);
-}
-SIMMIM_INLINE float float_pow(float a, float b) {
-  if (b == 2) return a * a;
-  if (__builtin_fabsf(a) == 1 && !(__builtin_fabsf(b) < __builtin_inff())) return __builtin_nanf("");
-  return __builtin_powf(a, b);
-}
-
 // A row function: n outputs from operands whose step is 1 or 0 (never both 0 for n > 1).
 using Row = void (*)(const void* a, int64_t a_step, const void* b, int64_t b_step, void* y, int64_t n);
 

@@ -1,6 +1,7 @@
 // Element functions of the tfjs families beyond cpu/vmath.h. Included only by files compiled per level.
 #pragma once
 #include "../cpu/vmath.h"
+#include "scalar_ops.h"
 
 namespace simmim::SIMMIM_ISA {
 
@@ -30,8 +31,6 @@ SIMMIM_INLINE Vec ceil(Vec x) { return LANES(ceilf); }
 SIMMIM_INLINE Vec round_even(Vec x) { return LANES(nearbyintf); }
 #endif
 
-constexpr double kSeluScale = 1.0507009873554804934193349852946, kSeluAlpha = 1.6732632423543772848170429916717;
-
 SIMMIM_INLINE Vec selu(Vec x) {
   const float scale = static_cast<float>(kSeluScale);
   return select(x >= Vec{}, splat(scale) * x, splat(static_cast<float>(kSeluScale * kSeluAlpha)) * expm1(x));
@@ -40,14 +39,6 @@ SIMMIM_INLINE Vec selu(Vec x) {
 SIMMIM_INLINE Vec softplus(Vec x) {
   const Vec e = exp(x);
   return select(x > splat(13.94f), x, select(x < splat(-13.94f), e, log(splat(1.0f) + e)));
-}
-
-/// The double that JavaScript would store into an Int32Array: truncated, modulo 2^32, NaN and infinities 0.
-SIMMIM_INLINE int32_t to_int32(double v) {
-  if (v > -2147483649.0 && v < 2147483648.0) return static_cast<int32_t>(v);
-  if (!(__builtin_fabs(v) < __builtin_inf())) return 0;
-  const double t = __builtin_trunc(v), wrapped = t - __builtin_floor(t / 4294967296.0) * 4294967296.0;
-  return static_cast<int32_t>(static_cast<uint32_t>(wrapped));
 }
 
 }  // namespace simmim::SIMMIM_ISA

@@ -5,9 +5,11 @@
 //   segment_sum y[s, :] = sum of x[n, :] where ids[n] = s; ids outside the segments are dropped
 //   one_hot     y[n, d] = d == indices[n] ? on : off
 // check_values() refuses indices outside x or y; replayed programs, which are not checked again, read zeros and drop writes.
-// Parallel over rows (reads) or columns (writes), so sums have one order.
+// Parallel over rows (reads) or columns (writes), so sums have one order. A GPU sorts the numbers of many writes by row
+// first and is parallel over rows as well, in the same order within each.
 #pragma once
 #include "../core/kernel.h"
+#include "sorted_rows.h"
 
 namespace simmim {
 
@@ -63,6 +65,7 @@ struct ScatterNd {
   Tensor y, indices, updates;  // [R, I], [N, D], [N, I]
   Ints strides;
   bool add;
+  void* workspace = nullptr;
   static constexpr auto spec() {
     return fields(inout("y", &ScatterNd::y, kF32 | kI32 | kU8), values_checked(in("indices", &ScatterNd::indices, kI32)), in("updates", &ScatterNd::updates, kF32 | kI32 | kU8), par("strides", &ScatterNd::strides), par("add", &ScatterNd::add));
   }
@@ -73,17 +76,22 @@ struct ScatterNd {
     require(updates.dim(0) == indices.dim(0) && updates.dim(1) == y.dim(1), "updates does not fit y and indices");
   }
   void check_values() const { check_tuple_values(indices, strides, y.dim(0)); }
+  size_t workspace_bytes() const { return 0; }
+  size_t cuda_workspace_bytes() const { return sorted_rows_bytes(indices.dim(0)); }
 };
 
 struct SegmentSum {
   static constexpr const char* name = "segment_sum";
   Tensor x, ids, y;  // [N, I], [N], [S, I]
+  void* workspace = nullptr;
   static constexpr auto spec() { return fields(in("x", &SegmentSum::x, kF32 | kI32), in("ids", &SegmentSum::ids, kI32), out("y", &SegmentSum::y, kF32 | kI32)); }
   void check() const {
     require(x.shape.rank == 2 && ids.shape.rank == 1 && y.shape.rank == 2, "x, ids, y have ranks %d, %d, %d, expected 2, 1, 2", x.shape.rank, ids.shape.rank, y.shape.rank);
     require(x.dtype == y.dtype, "y is %s, expected %s like x", name_of(y.dtype), name_of(x.dtype));
     require(ids.dim(0) == x.dim(0) && y.dim(1) == x.dim(1), "ids or y do not fit x");
   }
+  size_t workspace_bytes() const { return 0; }
+  size_t cuda_workspace_bytes() const { return sorted_rows_bytes(ids.dim(0)); }
 };
 
 struct OneHot {

@@ -39,6 +39,14 @@ struct Reduce {
     if (outer * inner == 0 || outer >= 16 || n * inner < 2 * kReduceBlock || inner > kReduceBlock) return 1;
     return (n * inner + kReduceBlock - 1) / kReduceBlock;
   }
+  /// On a GPU: pieces of at least 64 rows, or of 4096 values of one row, until some thousand warps have work.
+  SIMMIM_INLINE int64_t cuda_pieces() const {
+    const int64_t outer = x.dim(0), n = x.dim(1), inner = x.dim(2), outputs = outer * inner;
+    if (outputs == 0) return 1;
+    const int64_t most = n / (inner == 1 ? 4096 : 64), wanted = inner == 1 ? 1024 / outer : 131072 / outputs, pieces = most < wanted ? most : wanted;
+    return pieces > 1 ? pieces : 1;
+  }
+  size_t cuda_workspace_bytes() const { return cuda_pieces() > 1 ? static_cast<size_t>(cuda_pieces() * x.dim(0) * x.dim(2)) * sizeof(double) : 0; }
   size_t workspace_bytes() const { return pieces() > 1 ? static_cast<size_t>(pieces() * x.dim(0) * x.dim(2)) * sizeof(double) : 0; }
 };
 

@@ -10,49 +10,12 @@ namespace {
 constexpr int64_t kGrain = 1 << 15;
 constexpr int64_t kTile = 16;
 
-/// Collapsed dims, outermost (largest step in y) first.
-struct Plan {
-  int rank = 0;
-  int64_t dims[Ints::kCapacity + 1], xs[Ints::kCapacity + 1], ys[Ints::kCapacity + 1];
-  int64_t count() const {
-    int64_t n = 1;
-    for (int i = 0; i < rank; i++) n *= dims[i];
-    return n;
-  }
-  void remove(int at) {
-    rank--;
-    for (int i = at; i < rank; i++) dims[i] = dims[i + 1], xs[i] = xs[i + 1], ys[i] = ys[i + 1];
-  }
-};
-
-int64_t magnitude(int64_t v) { return v < 0 ? -v : v; }
-
-Plan make_plan(const StridedCopy& k) {
-  Plan p;
-  for (int i = 0; i < k.dims.size; i++) {
-    if (k.dims[i] == 1) continue;
-    int at = p.rank++;
-    for (; at > 0 && magnitude(p.ys[at - 1]) < magnitude(k.y_strides[i]); at--) p.dims[at] = p.dims[at - 1], p.xs[at] = p.xs[at - 1], p.ys[at] = p.ys[at - 1];
-    p.dims[at] = k.dims[i], p.xs[at] = k.x_strides[i], p.ys[at] = k.y_strides[i];
-  }
-  for (int i = p.rank - 2; i >= 0; i--)
-    if (p.xs[i] == p.xs[i + 1] * p.dims[i + 1] && p.ys[i] == p.ys[i + 1] * p.dims[i + 1]) {
-      p.dims[i + 1] *= p.dims[i];
-      p.remove(i);
-    }
-  if (p.rank == 0) {
-    p.rank = 1;
-    p.dims[0] = p.xs[0] = p.ys[0] = 1;
-  }
-  return p;
-}
-
 /// Walks the positions of the first `rank` dims of a plan in row-major order.
 struct Walker {
-  const Plan& p;
+  const CopyPlan& p;
   int rank;
   int64_t at[Ints::kCapacity + 1], x = 0, y = 0;
-  Walker(const Plan& plan, int dims, int64_t index) : p(plan), rank(dims) {
+  Walker(const CopyPlan& plan, int dims, int64_t index) : p(plan), rank(dims) {
     for (int i = rank - 1; i >= 0; i--) {
       at[i] = index % p.dims[i];
       index /= p.dims[i];
@@ -92,7 +55,7 @@ SIMMIM_INLINE void copy_row(const T* x, int64_t xs, T* y, int64_t ys, int64_t n)
 
 /// Every row is the innermost dim.
 template <class T>
-void copy_rows(const Plan& p, const T* x, T* y) {
+void copy_rows(const CopyPlan& p, const T* x, T* y) {
   const int last = p.rank - 1;
   const int64_t n = p.dims[last], rows = p.count() / n;
   if (rows == 1) {
@@ -124,7 +87,7 @@ SIMMIM_INLINE void copy_tile(const T* x, int64_t x_step_b, T* y, int64_t y_step_
 
 /// The innermost dim of y is `rank - 1`; x runs along dim `rank - 2` (moved there). Tiles over these two.
 template <class T>
-void copy_tiles(const Plan& p, const T* x, T* y) {
+void copy_tiles(const CopyPlan& p, const T* x, T* y) {
   const int a = p.rank - 2, b = p.rank - 1;
   const int64_t tiles_a = (p.dims[a] + kTile - 1) / kTile, tiles_b = (p.dims[b] + kTile - 1) / kTile, outer = p.count() / (p.dims[a] * p.dims[b]);
   const int64_t strips = outer * tiles_a;
@@ -142,7 +105,7 @@ void copy_tiles(const Plan& p, const T* x, T* y) {
 
 template <class T>
 void copy(const StridedCopy& k) {
-  Plan p = make_plan(k);
+  CopyPlan p = copy_plan(k);
   if (p.count() == 0) return;
   const T* x = k.x.as<T>() + k.x_offset;
   T* y = k.y.as<T>() + k.y_offset;

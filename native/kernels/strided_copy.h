@@ -39,4 +39,42 @@ struct StridedCopy {
   }
 };
 
+SIMMIM_INLINE int64_t absolute(int64_t v) { return v < 0 ? -v : v; }
+
+/// Collapsed dims, outermost (largest step in y) first.
+struct CopyPlan {
+  int rank = 0;
+  int64_t dims[Ints::kCapacity + 1], xs[Ints::kCapacity + 1], ys[Ints::kCapacity + 1];
+  SIMMIM_INLINE int64_t count() const {
+    int64_t n = 1;
+    for (int i = 0; i < rank; i++) n *= dims[i];
+    return n;
+  }
+  SIMMIM_INLINE void remove(int at) {
+    rank--;
+    for (int i = at; i < rank; i++) dims[i] = dims[i + 1], xs[i] = xs[i + 1], ys[i] = ys[i + 1];
+  }
+};
+
+/// Neighbouring dims that x and y walk alike become one; at least one dim is left.
+SIMMIM_INLINE CopyPlan copy_plan(const StridedCopy& k) {
+  CopyPlan p;
+  for (int i = 0; i < k.dims.size; i++) {
+    if (k.dims[i] == 1) continue;
+    int at = p.rank++;
+    for (; at > 0 && absolute(p.ys[at - 1]) < absolute(k.y_strides[i]); at--) p.dims[at] = p.dims[at - 1], p.xs[at] = p.xs[at - 1], p.ys[at] = p.ys[at - 1];
+    p.dims[at] = k.dims[i], p.xs[at] = k.x_strides[i], p.ys[at] = k.y_strides[i];
+  }
+  for (int i = p.rank - 2; i >= 0; i--)
+    if (p.xs[i] == p.xs[i + 1] * p.dims[i + 1] && p.ys[i] == p.ys[i + 1] * p.dims[i + 1]) {
+      p.dims[i + 1] *= p.dims[i];
+      p.remove(i);
+    }
+  if (p.rank == 0) {
+    p.rank = 1;
+    p.dims[0] = p.xs[0] = p.ys[0] = 1;
+  }
+  return p;
+}
+
 }  // namespace simmim
