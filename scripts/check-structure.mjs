@@ -38,7 +38,7 @@ const NATIVE_LAYERS = {
   kernels: ['core', 'cpu', 'cuda'],
   binding: ['core', 'cpu', 'kernels', 'comm'],
 };
-/** Fused kernels whose files must all carry the stem (the CUDA twin joins the list once native/cuda exists). */
+/** Fused kernels whose files must all carry the stem; the CUDA twin unless kernels.def says that there is none. */
 const FUSED = ['linear', 'mlp', 'layer_norm', 'window_attention', 'attention', 'patch_embed', 'mask_tokens', 'random_mask', 'masked_loss', 'drop_path', 'accumulate', 'grad_norm', 'adamw'];
 
 const problems = [];
@@ -107,9 +107,11 @@ for (const folder of ['ts', 'native', 'test', 'bench', 'scripts'])
     if (folder === 'native') checkNative(file, text);
   }
 
+const cpuOnly = new Set([...readFileSync(join(root, 'native/kernels/kernels.def'), 'utf8').matchAll(/^KERNEL_CPU_ONLY\((\w+)\)/gm)].map(([, name]) => name.toLowerCase()));
+
 for (const stem of FUSED) {
   const wanted = [`native/kernels/${stem}.h`, `native/kernels/${stem}.cpu.cc`, `ts/ops/${stem}.ts`, `test/ops/${stem}.cases.ts`, `test/ops/${stem}.test.ts`, `bench/ops/${stem}.bench.ts`];
-  if (existsSync(join(root, 'native/cuda'))) wanted.push(`native/kernels/${stem}.cu`);
+  if (!cpuOnly.has(stem.replaceAll('_', ''))) wanted.push(`native/kernels/${stem}.cu`);
   for (const file of wanted) if (!existsSync(join(root, file))) problems.push(`${file}: missing; every fused kernel has its whole set of files`);
 }
 

@@ -7,5 +7,5 @@ import { registerBackends } from './register';
 registerBackends();
 
 export { NativeBackend } from './backend';
-export { CPU_BACKEND, CUDA_BACKEND, registerBackends, registerNativeKernel } from './register';
+export { CPU_BACKEND, CUDA_BACKEND, registerBackend, registerNativeKernel } from './register';
 export type { KernelTable, NativeKernel } from './register';

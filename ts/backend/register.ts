@@ -40,8 +40,11 @@ function toConfig(backendName: string, kernelName: string, kernel: NativeKernel)
   };
 }
 
-/** Registers a backend and its kernels; a second call, or a second copy of the package, changes nothing. */
-function register(backendName: string, device: () => number, priority: number): void {
+/**
+ * Registers a backend and its kernels; a second call, or a second copy of the package, changes nothing. `device` is asked
+ * for the number of the native device (0 is the host) when the backend is first chosen.
+ */
+export function registerBackend(backendName: string = CPU_BACKEND, device: () => number = () => 0, priority: number = PRIORITY): void {
   if (tf.findBackendFactory(backendName)) return;
   const native = new Map(TABLES.flatMap((table) => Object.entries(table)));
   for (const [kernelName, kernel] of native) tf.registerKernel(toConfig(backendName, kernelName, kernel));
@@ -52,8 +55,8 @@ function register(backendName: string, device: () => number, priority: number): 
 
 /** Registers 'simmim-cpu', which becomes tfjs's default, and 'simmim-cuda', which is used when it is asked for. */
 export function registerBackends(): void {
-  register(CPU_BACKEND, () => 0, PRIORITY);
-  register(CUDA_BACKEND, openCuda, 0);
+  registerBackend();
+  registerBackend(CUDA_BACKEND, openCuda, 0);
 }
 
 /** Adds a kernel of ours (a fused op) to a backend; a kernel that is already there stays. */
