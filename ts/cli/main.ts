@@ -17,7 +17,9 @@ import { registerExperiment } from './experiment';
 import { registerFeatures } from './features';
 import { registerPack } from './pack';
 import { pretrain, type PretrainOptions } from './pretrain';
+import { registerPreview } from './preview';
 import { registerProbe } from './probe';
+import { registerReport } from './report';
 import { registerStats } from './stats';
 import { visualize, type VisualizeOptions } from './visualize';
 
@@ -41,6 +43,7 @@ export function program(): Command {
     .option('--print-config', 'print the whole recipe and end')
     .option('--resume', 'continue the run in --out from its newest complete checkpoint')
     .option('--overwrite', 'replace the run in --out')
+    .option('--tensorboard', 'write TensorBoard event files to tensorboard/ of the run')
     .option(...backend)
     .action((options: PretrainOptions) => pretrain(options, print));
   cli.command('visualize <run>').description('write reconstructions of a checkpoint as PNG and HTML; RUN is the folder of a run or of one checkpoint')
@@ -62,6 +65,8 @@ export function program(): Command {
   registerAvgDist(cli, print);
   registerExperiment(cli, print);
   registerProbe(cli, print);
+  registerReport(cli, print);
+  registerPreview(cli, print);
   registerFeatures(cli, print);
   registerStats(cli, print);
   registerPack(cli, print);

@@ -6,6 +6,7 @@ import { short } from '../train/metrics';
 import { applyOverrides, parseRecipe, recipeToYaml, type Recipe } from '../train/recipe';
 import { firstDifference } from '../train/recipe_difference';
 import { loadRecipe } from '../train/recipe_files';
+import { EventReporter } from '../report/tensorboard';
 import { type OpenRun, openRun } from '../train/run';
 import { withMaskGrid } from '../train/task';
 import type { RunSummary } from '../train/trainer';
@@ -23,6 +24,7 @@ export interface PretrainOptions {
   printConfig?: boolean;
   resume?: boolean;
   overwrite?: boolean;
+  tensorboard?: boolean;
   backend: string;
 }
 
@@ -40,7 +42,8 @@ export async function pretrain(options: PretrainOptions, print: (line: string) =
   prepareFolder(out, options);
   await useBackend(options.backend);
   const reporter = new ConsoleReporter(recipe.train.epochs, process.stderr);
-  const run = openRun(recipe, out, reporter, checkpoint);
+  const events = options.tensorboard ? new EventReporter(reporter, join(out, 'tensorboard'), checkpoint?.state.position.update ?? 0) : null;
+  const run = openRun(recipe, out, events ?? reporter, checkpoint);
   try {
     writeFileSync(join(out, 'recipe.yaml'), recipeToYaml(recipe));
     announce(run, recipe, out, checkpoint, print);
@@ -48,6 +51,7 @@ export async function pretrain(options: PretrainOptions, print: (line: string) =
     await conclude(run, recipe, out, summary, print);
   } finally {
     await run.close();
+    events?.close();
   }
 }
 
@@ -71,7 +75,7 @@ function prepareFolder(out: string, options: PretrainOptions): void {
   const used = listCheckpoints(parent).length > 0 || existsSync(join(out, 'log.jsonl'));
   if (used && !options.resume && !options.overwrite) throw new SimmimError('invalid_argument', 'pretrain', `'${out}' already holds a run: continue it with --resume, replace it with --overwrite, or give another --out`);
   try {
-    if (options.overwrite) for (const part of [parent, join(out, 'log.jsonl')]) rmSync(part, { recursive: true, force: true });
+    if (options.overwrite) for (const part of [parent, join(out, 'log.jsonl'), join(out, 'tensorboard')]) rmSync(part, { recursive: true, force: true });
     mkdirSync(out, { recursive: true });
   } catch (error) {
     throw new SimmimError('io', 'pretrain', `cannot make the folder '${out}': ${(error as Error).message}`);

@@ -1,13 +1,14 @@
-import { existsSync, mkdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { openImageFolder, openPipeline, type BatchSource } from '../data';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { SimmimError } from '../errors';
+import { writeWhole } from '../formats/whole_file';
+import { factList, figureHtml, htmlPage } from '../report/page';
+import { figurePng, type Figure } from '../report/pictures';
+import { shownPictures, underOwnMasks } from '../report/shown_pictures';
 import { checkpointsFolder, type Checkpoint, latestCheckpoint, openCheckpoint, restoreBuffers } from '../train/checkpoint';
 import { type BuiltModel, buildBuffers, buildModel } from '../train/model_build';
 import { type Recipe, imageSizeOf } from '../train/recipe';
-import { openRunData } from '../train/run_data';
 import { useBackend } from './backend';
-import { type PictureRow, pictureRows, writeGrid, writePage } from './pictures';
 
 /** Options of `simmim visualize`. */
 export interface VisualizeOptions {
@@ -39,36 +40,19 @@ function findCheckpoint(run: string, warn: (line: string) => void): Checkpoint {
   return latest;
 }
 
+const COLUMNS = ['original', 'masked', 'reconstruction', 'with visible pixels'];
+
 /**
  * Writes STEM.png and STEM.html of reconstructions of held-out pictures (or of `images`); returns both paths.
  * An ending .png or .html of the stem is dropped.
  */
 export async function writePictures(built: BuiltModel, recipe: Recipe, stem: string, options: Pick<VisualizeOptions, 'images' | 'count' | 'seed'>, facts: Record<string, string>): Promise<[string, string]> {
   const size = imageSizeOf(recipe);
-  const seed = options.seed ?? recipe.train.seed;
-  const source = openPictures(recipe, options.images, options.count);
-  const rows: PictureRow[] = [];
-  try {
-    for (let i = 0; rows.length < options.count && i < source.batchesPerEpoch; i++) {
-      rows.push(...pictureRows(built, await source.next(), size, [seed, i, 0]).slice(0, options.count - rows.length));
-    }
-  } finally {
-    await source.close();
-  }
+  const found = underOwnMasks(built, await shownPictures(recipe, options.images, options.count), options.seed ?? recipe.train.seed);
+  const figure: Figure = { title: '', caption: '', size, headings: COLUMNS, rows: found.map((r) => ({ name: r.name, cells: [r.original, r.masked, r.predicted, r.pasted] })) };
   const base = stem.replace(/\.(png|html)$/, '');
-  mkdirSync(dirname(base), { recursive: true });
-  await writeGrid(`${base}.png`, rows, size);
-  await writePage(`${base}.html`, rows, size, `SimMIM: ${recipe.name}`, { ...facts, encoder: recipe.model.encoder, 'image size': size.join(' x '), 'hidden share': built.masking.ratio.toFixed(3) });
+  writeWhole(`${base}.png`, 'visualize', await figurePng(figure));
+  const list = factList({ ...facts, encoder: recipe.model.encoder, 'image size': size.join(' x '), 'hidden share': built.masking.ratio.toFixed(3) });
+  writeWhole(`${base}.html`, 'visualize', htmlPage(`SimMIM: ${recipe.name}`, [{ title: '', content: `${list}\n${await figureHtml(figure)}` }]));
   return [`${base}.png`, `${base}.html`];
-}
-
-function openPictures(recipe: Recipe, folder: string | undefined, count: number): BatchSource {
-  if (folder === undefined) {
-    const held = openRunData(recipe).openValidation();
-    if (held) return held;
-    throw new SimmimError('invalid_argument', 'visualize', 'the run has no validation pictures: give a folder with --images');
-  }
-  const dataset = openImageFolder(folder, { classes: 'none' });
-  const batchSize = Math.min(count, dataset.length);
-  return openPipeline(dataset, { transform: { size: imageSizeOf(recipe), crop: 'center', interpolation: 'bicubic' }, batchSize, workers: 0, shuffle: false, dropLast: false, seed: 0 });
 }

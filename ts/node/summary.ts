@@ -67,6 +67,9 @@ function histogramProto(values: ArrayLike<number>, buckets: number): Buffer {
   return Buffer.concat([doubleField(1, low), doubleField(2, high), doubleField(3, values.length), doubleField(4, sum), doubleField(5, squares), bytesField(6, doubles(limits)), bytesField(7, doubles(counts))]);
 }
 
+/** SessionLog.START of event.proto. */
+const SESSION_START = 1;
+
 const open = new Map<string, SummaryFileWriter>();
 
 /** Writes scalars and histograms to an event file in a folder, which TensorBoard reads. */
@@ -95,6 +98,10 @@ export class SummaryFileWriter {
   /** The distribution of a tensor's values, in `buckets` (default 30) equal ranges. */
   histogram(name: string, data: tf.Tensor, step: number, buckets = 30): void {
     if (data.size > 0) this.value(name, step, bytesField(5, histogramProto(data.dataSync(), buckets)));
+  }
+  /** Tells TensorBoard that a run goes on from `step`: what earlier files of the folder hold from there on is taken back. */
+  restart(step: number): void {
+    this.write(event(step, bytesField(7, Buffer.concat([tag(1, 0), varint(SESSION_START)]))));
   }
   /** Values are written as they come; there is nothing to flush. */
   flush(): void {}

@@ -1,0 +1,39 @@
+/** One page about one or several runs: `simmim report`. */
+import { svgFigure, type Chart, type Table } from '../charts';
+import { differenceTable, probeCharts, summaryTable, trainingCharts } from './curves';
+import { figureHtml, htmlPage, htmlTable, inlineSvg, type Section } from './page';
+import type { Figure } from './pictures';
+import type { RunRecord } from './run_record';
+
+/** The page: key figures, what differs, curves, probes, reconstructions. Everything is inside. */
+export async function reportPage(runs: readonly RunRecord[], figures: readonly Figure[], notes: readonly string[] = []): Promise<string> {
+  const differences = differenceTable(runs);
+  const pictures: string[] = [];
+  for (const figure of figures) pictures.push(await figureHtml(figure));
+  const probes = probeCharts(runs);
+  const sections: Section[] = [
+    { title: 'Runs', content: `${htmlTable(summaryTable(runs))}${notes.map((n) => `\n<p class="note">${n.replace(/[<>&]/g, '')}</p>`).join('')}` },
+    ...(runs.length > 1 ? [{ title: 'What differs', content: differences.rows.length > 0 ? htmlTable(differences) : '<p>The recipes agree in every value.</p>' }] : []),
+    { title: 'Training', content: chartRow(trainingCharts(runs)) },
+    ...(probes.length > 0 ? [{ title: 'Frozen features', content: `${chartRow(probes)}\n${htmlTable(probeTable(runs))}` }] : []),
+    ...(pictures.length > 0 ? [{ title: 'Reconstructions', content: pictures.join('\n') }] : []),
+  ];
+  return htmlPage(runs.length === 1 ? `Run ${runs[0]?.name ?? ''}` : `${runs.length} runs side by side`, sections);
+}
+
+function chartRow(charts: readonly Chart[]): string {
+  return `<div class="charts">\n${charts.map((chart) => inlineSvg(svgFigure([chart], { width: 465, height: 300 }))).join('\n')}\n</div>`;
+}
+
+/** The best layer of each protocol. */
+function probeTable(runs: readonly RunRecord[]): Table {
+  const rows = runs.flatMap(({ name, probe }) => {
+    const methods = [...new Set(probe?.results.map((r) => r.method) ?? [])];
+    return methods.map((method) => {
+      const best = probe?.results.filter((r) => r.method === method).reduce((a, b) => (b.top1 > a.top1 ? b : a));
+      const start = probe?.baseline?.results.find((r) => r.method === method && r.layer.name === best?.layer.name);
+      return [name, method, best?.layer.label ?? '', best?.top1.toFixed(2) ?? '', best?.top5?.toFixed(2) ?? null, start?.top1.toFixed(2) ?? null];
+    });
+  });
+  return { headings: ['run', 'protocol', 'best layer', 'top-1 %', 'top-5 %', 'random start there, top-1 %'], rows };
+}
