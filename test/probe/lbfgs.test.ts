@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { cholesky, solveCholesky } from '../../ts/probe/cholesky';
 import { lbfgs, type Objective } from '../../ts/probe/lbfgs';
 import { Rng } from '../../ts/rng';
 
@@ -21,6 +22,30 @@ test('an ill-conditioned quadratic ends at its optimum, within gradient norm / l
   expect(found.gradientNorm).toBeLessThanOrEqual(1e-9);
   const distance = Math.sqrt(found.x.reduce((sum, v, i) => sum + (v - (optimum[i] as number)) ** 2, 0));
   expect(distance).toBeLessThanOrEqual(1e-9 / 1e-4);
+});
+
+test('with the inverse curvature at hand it is Newton\'s method', () => {
+  const { objective, optimum } = quadratic(40);
+  const found = lbfgs(objective, new Float64Array(40), { gradientNorm: 1e-9, maxIterations: 2000, precondition: (v) => v.forEach((x, i) => (v[i] = x / 10 ** (-4 * (i / 39)))) });
+  expect(found.iterations).toBeLessThanOrEqual(2);
+  expect(Math.abs((found.x[39] as number) / (optimum[39] as number) - 1)).toBeLessThan(1e-6);
+});
+
+test('Cholesky: the factor gives the matrix back, and solves', () => {
+  const rng = new Rng(3);
+  const n = 7;
+  const m = Float64Array.from({ length: n * n }, () => rng.normal());
+  const at = (i: number, j: number, of: Float64Array): number => of[i * n + j] as number;
+  const a = Float64Array.from({ length: n * n }, (_, e) => Array.from({ length: n }, (_, k) => at(Math.floor(e / n), k, m) * at(e % n, k, m)).reduce((x, y) => x + y) + (e % (n + 1) === 0 ? 0.1 : 0));
+  const l = cholesky(a, n);
+  const b = Float64Array.from({ length: n + 2 }, (_, i) => i);
+  solveCholesky(l, n, b, 1);
+  for (let i = 0; i < n; i++) {
+    const product = Array.from({ length: n }, (_, k) => at(i, k, a) * (b[1 + k] as number)).reduce((x, y) => x + y);
+    expect(product).toBeCloseTo(1 + i, 9);
+  }
+  expect([b[0], b[n + 1]]).toEqual([0, n + 1]);
+  expect(() => cholesky(Float64Array.of(1, 2, 2, 1), 2)).toThrow(/is not positive definite: pivot 1 is -3/);
 });
 
 test("Rosenbrock's valley", () => {

@@ -10,6 +10,8 @@ export interface LbfgsOptions {
   maxIterations: number;
   /** Pairs of steps and gradient changes that are remembered. Default 10. */
   memory?: number;
+  /** Replaces a vector by an approximate inverse Hessian times it, symmetric and positive definite. Default: leaves it as it is. */
+  precondition?: (vector: Float64Array) => void;
 }
 
 export interface LbfgsResult {
@@ -42,7 +44,7 @@ const norm = (a: Float64Array): number => Math.sqrt(dot(a, a));
  * 2005), because near the optimum differences of a float32 objective are noise long before its gradient is.
  */
 export function lbfgs(objective: Objective, start: Float64Array, options: LbfgsOptions): LbfgsResult {
-  const { gradientNorm, maxIterations, memory = 10 } = options;
+  const { gradientNorm, maxIterations, memory = 10, precondition } = options;
   if (!(gradientNorm > 0)) throw new SimmimError('invalid_argument', 'lbfgs', `gradientNorm is ${gradientNorm}, expected above 0`);
   let x = start.slice();
   let gradient = new Float64Array(x.length);
@@ -52,8 +54,8 @@ export function lbfgs(objective: Objective, start: Float64Array, options: LbfgsO
   for (let iteration = 0; ; iteration++) {
     const size = norm(gradient);
     if (size <= gradientNorm || iteration === maxIterations) return { x, value, gradientNorm: size, iterations: iteration, evaluations, converged: size <= gradientNorm };
-    const direction = descend(gradient, pairs);
-    const first = pairs.length > 0 ? 1 : Math.min(1, 1 / size);
+    const direction = descend(gradient, pairs, precondition);
+    const first = pairs.length > 0 || precondition ? 1 : Math.min(1, 1 / size);
     const found = search(objective, x, value, gradient, direction, first);
     evaluations += found.evaluations;
     if (!found.accepted) {
@@ -73,7 +75,7 @@ export function lbfgs(objective: Objective, start: Float64Array, options: LbfgsO
 }
 
 /** -H g by the two-loop recursion. */
-function descend(gradient: Float64Array, pairs: readonly Pair[]): Float64Array<ArrayBuffer> {
+function descend(gradient: Float64Array, pairs: readonly Pair[], precondition?: (vector: Float64Array) => void): Float64Array<ArrayBuffer> {
   const q = gradient.map((g) => -g);
   const add = (factor: number, v: Float64Array): void => {
     for (let i = 0; i < q.length; i++) q[i] = (q[i] as number) + factor * (v[i] as number);
@@ -84,9 +86,12 @@ function descend(gradient: Float64Array, pairs: readonly Pair[]): Float64Array<A
     weights[i] = rho * dot(step, q);
     add(-(weights[i] as number), change);
   }
+  precondition?.(q);
   const last = pairs.at(-1);
   if (last) {
-    const scale = 1 / (last.rho * dot(last.change, last.change));
+    const changed = last.change.slice();
+    precondition?.(changed);
+    const scale = 1 / (last.rho * dot(last.change, changed));
     for (let i = 0; i < q.length; i++) q[i] = (q[i] as number) * scale;
   }
   pairs.forEach(({ step, change, rho }, i) => add((weights[i] as number) - rho * dot(change, q), step));

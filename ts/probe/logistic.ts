@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import type { FeatureSet } from './feature_set';
+import { cholesky, solveCholesky } from './cholesky';
 import { lbfgs, type LbfgsResult } from './lbfgs';
 import { BLOCK_ROWS, forBlocks, RESIDENT_BYTES, standardisation, standardised } from './standardise';
 
@@ -50,13 +51,37 @@ export function logisticRegression(train: FeatureSet, options: LogisticOptions =
       let squares = 0;
       for (let i = 0; i < weights; i++) squares += (point[i] as number) ** 2;
       return loss / train.rows + (l2 / 2) * squares;
-    }, new Float64Array(weights + classes), { gradientNorm, maxIterations });
+    }, new Float64Array(weights + classes), { gradientNorm, maxIterations, precondition: inverseCurvature(blocks, train.rows, classes, channels, l2) });
     const weight = Float32Array.from(x.subarray(0, weights));
     const bias = Float32Array.from(x.subarray(weights));
     return { weight, bias, fit, logits: (set) => logitsOf(standardised(set, statistics), weight, bias) };
   } finally {
     blocks.dispose();
   }
+}
+
+/**
+ * An approximate inverse Hessian: that at equal probabilities without the coupling of classes, (K - 1) / K^2 times the
+ * features' covariance plus l2, for every class alike (standardised features have mean 0, so biases stand alone). Features of
+ * an encoder are so correlated that L-BFGS takes ten times as many steps without.
+ */
+function inverseCurvature(blocks: DeviceBlocks, rows: number, classes: number, channels: number, l2: number): (vector: Float64Array) => void {
+  const spread = (classes - 1) / classes ** 2;
+  const matrix = new Float64Array(channels * channels);
+  blocks.forEach((features) => {
+    const products = tf.matMul(features, features, true, false);
+    products.dataSync().forEach((v, i) => (matrix[i] = (matrix[i] as number) + (spread * v) / rows));
+    products.dispose();
+  });
+  for (let c = 0; c < channels; c++) matrix[c * channels + c] = (matrix[c * channels + c] as number) + l2;
+  const factor = cholesky(matrix, channels);
+  return (vector) => {
+    for (let k = 0; k < classes; k++) {
+      solveCholesky(factor, channels, vector, k * channels);
+      const bias = classes * channels + k;
+      vector[bias] = (vector[bias] as number) / spread;
+    }
+  };
 }
 
 /** Sums over a block of rows: the cross-entropy, and its gradient for [W | b] (W row-major [K, C], then b [K]). */
