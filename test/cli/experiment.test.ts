@@ -30,6 +30,8 @@ test('an experiment runs, keeps its parts, and fails by name when an expectation
   const results = (): unknown => JSON.parse(readFileSync(join(dir, 'run/results.json'), 'utf8'));
   expect(results()).toMatchObject({ name: 'tiny', results: { swin: [{ seed: 1, probe: { pretrained: { right: expect.stringMatching(/^[01]{72}$/) as string } } }] }, checks: [{ passed: true }, { passed: true }] });
   expect(readFileSync(join(dir, 'run/table.md'), 'utf8')).toContain('# tiny');
+  const page = readFileSync(join(dir, 'run/report.html'), 'utf8');
+  for (const part of ['<h1>tiny</h1>', 'swin: linear probe, block 1', 'Masked loss in training']) expect(page).toContain(part);
   expect((await simmim(...args, '--set', 'optimizer.clip=1')).errors[0]).toMatch(/experiment: optimizer.clip was 5 and is now 1 since '.*seed-1\/pretrain' was begun: give another --out/);
   writeFileSync(file, readFileSync(file, 'utf8').replace('mean: -99', 'mean: 101'));
   const failed = await simmim(...args);

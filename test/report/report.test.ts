@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +15,8 @@ import { simmim } from '../cli/run_cli';
 
 const dir = mkdtempSync(join(tmpdir(), 'simmim-report-'));
 const [one, all] = [join(dir, 'one'), join(dir, 'all')];
+const file = join(dir, 'pages/report.html');
+let made: Awaited<ReturnType<typeof simmim>>;
 const SMALL = ['model.imageSize=32', 'model.patchSize=4', 'model.embedDim=8', 'model.depths=[1]', 'model.heads=[2]', 'model.windowSize=4', 'masking.patchSize=8', 'train.batchSize=8', 'train.epochs=2', 'data.samplesPerEpoch=16', 'data.workers=0', 'validation.images=4', 'validation.everyEpochs=1', 'schedule.warmupEpochs=0'];
 
 beforeAll(async () => {
@@ -21,6 +24,7 @@ beforeAll(async () => {
     const run = await simmim('pretrain', '--recipe', 'demo', '--out', folder, ...SMALL.flatMap((s) => ['--set', s]), ...extra);
     expect(run.errors).toEqual([]);
   }
+  made = await simmim('report', one, all, '--out', file, '--count', '3');
 }, 60_000);
 afterAll(() => rmSync(dir, { recursive: true }));
 
@@ -47,9 +51,7 @@ function selfContained(html: string): void {
 }
 
 test('a report of two runs: well-formed, self-contained, every curve and figure there', async () => {
-  const file = join(dir, 'pages/report.html');
-  const { code, out, errors } = await simmim('report', one, all, '--out', file, '--count', '3');
-  expect([code, errors, out]).toEqual([0, [], `wrote ${file}\n`]);
+  expect([made.code, made.errors, made.out]).toEqual([0, [], `wrote ${file}\n`]);
   const html = readFileSync(file, 'utf8');
   selfContained(html);
   const counts = elements(html);
@@ -61,6 +63,20 @@ test('a report of two runs: well-formed, self-contained, every curve and figure 
   const [, first = ''] = /src="data:image\/png;base64,([^"]*)"/.exec(html) ?? [];
   expect(await sharp(Buffer.from(first, 'base64')).metadata()).toMatchObject({ width: 32, height: 32, format: 'png' });
 }, 60_000);
+
+/** A Chromium on the PATH, or null: the tests above hold what can be held without one. */
+const chromium = ['chromium', 'chromium-browser', 'google-chrome'].find((name) => spawnSync('which', [name]).status === 0) ?? null;
+
+test.skipIf(chromium === null)('a browser opens it without a word on its console, and finds every part (left out where there is no Chromium)', () => {
+  const open = (page: string) => spawnSync(chromium ?? '', ['--headless', '--no-sandbox', '--disable-gpu', '--enable-logging=stderr', `--user-data-dir=${join(dir, 'browser')}`, '--virtual-time-budget=2000', '--dump-dom', `file://${page}`], { encoding: 'utf8', maxBuffer: 2 ** 28 });
+  const loud = join(dir, 'loud.html');
+  writeFileSync(loud, '<!doctype html><script>console.error("heard")</script>');
+  expect(open(loud).stderr).toMatch(/CONSOLE.*heard/); // so silence means something
+  const { stdout, stderr } = open(file);
+  expect(stderr).not.toContain('CONSOLE');
+  expect(stdout.match(/<svg/g)).toHaveLength(7);
+  expect(stdout.match(/<figure/g)).toHaveLength(5);
+}, 120_000);
 
 test('without pictures no model is loaded; a run whose pictures are gone says so and keeps its curves', async () => {
   await simmim('report', one, '--no-pictures');

@@ -1,12 +1,14 @@
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { markdownTable } from '../charts';
+import { markdownTable, type Table } from '../charts';
 import { findSplits, openLabelledSplits } from '../data';
 import { SimmimError } from '../errors';
 import { demoSplits } from '../experiment/demo_set';
 import { runExperiment, type ExperimentResults } from '../experiment/run';
 import { loadExperiment, type Experiment } from '../experiment/spec';
 import { checks, checkTable, tables } from '../experiment/verdict';
+import { reportPage } from '../report/report';
+import { readRuns } from '../report/run_record';
 import { collect, numberList } from './arguments';
 import { useBackend } from './backend';
 import { writeWhole } from '../formats/whole_file';
@@ -29,7 +31,7 @@ export function registerExperiment(cli: Command, print: (line: string) => void):
   return cli.command('experiment <name>')
     .description("run an experiment (see 'simmim recipes': experiments/*, or a .yaml file): pre-train with several seeds, probe against the random start, and hold the figures to what is expected; the same command continues one that was stopped")
     .option('--data <data>', 'labelled pictures: a folder with train and val parts, such as CIFAR-10 in its binary format')
-    .option('--out <folder>', 'folder of the experiment: ARM/seed-N/, table.md, results.json (default: runs/NAME)')
+    .option('--out <folder>', 'folder of the experiment: ARM/seed-N/, table.md, results.json, report.html (default: runs/NAME)')
     .option('--seeds <list>', "seeds instead of the file's, with commas", numberList)
     .option('--arm <name>', 'only this arm; may be repeated', collect, [])
     .option('--set <key=value>', 'override a value of every pre-training recipe, such as train.epochs=1; may be repeated', collect, [])
@@ -53,7 +55,9 @@ async function experiment(name: string, options: Options, print: (line: string) 
     return;
   }
   writeResults(plan, results, out).forEach(print);
-  print(`wrote ${join(out, 'table.md')} and ${join(out, 'results.json')}`);
+  const runs = readRuns([...results].flatMap(([arm, seeds]) => seeds.map(({ seed }) => join(out, arm, `seed-${seed}`, 'pretrain'))));
+  writeWhole(join(out, 'report.html'), 'experiment', await reportPage(runs, { title: plan.name, results: { title: 'Results', tables: allTables(plan, results) } }));
+  print(`wrote ${['table.md', 'results.json', 'report.html'].map((name) => join(out, name)).join(', ')}`);
   const failed = checks(plan, results).filter((c) => !c.passed);
   if (failed.length > 0) throw new SimmimError('invalid_argument', plan.name, `${failed.length} expectations were not met, the first being ${failed[0]?.what ?? ''}: ${failed[0]?.got.toFixed(4) ?? ''}, expected ${failed[0]?.expected ?? ''}`);
 }
@@ -69,10 +73,16 @@ function dataOf(plan: Experiment, data: string | undefined, print: (line: string
   return { data: splits, pretrainData: { source: 'folder', folder: resolve(findSplits(data).train) } };
 }
 
+/** The tables of results, then that of the expectations. */
+function allTables(plan: Experiment, results: ExperimentResults): Table[] {
+  const found = checks(plan, results);
+  return [...tables(plan, results), ...(found.length > 0 ? [checkTable(found)] : [])];
+}
+
 /** Writes table.md and results.json of what is there so far; returns the lines of the first. */
 function writeResults(plan: Experiment, results: ExperimentResults, out: string): string[] {
   const found = checks(plan, results);
-  const lines = [...tables(plan, results), ...(found.length > 0 ? [checkTable(found)] : [])].flatMap((table) => [...markdownTable(table), '']);
+  const lines = allTables(plan, results).flatMap((table) => [...markdownTable(table), '']);
   const bits = (right: boolean[]): string => right.map(Number).join('');
   writeWhole(join(out, 'table.md'), 'experiment', `# ${plan.name}\n\n${lines.join('\n')}`);
   writeWhole(join(out, 'results.json'), 'experiment', `${JSON.stringify({ name: plan.name, results: Object.fromEntries(results), checks: found }, (key, value: unknown) => (key === 'right' ? bits(value as boolean[]) : value), 1)}\n`);

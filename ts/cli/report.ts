@@ -47,6 +47,6 @@ async function report(folders: readonly string[], options: Options, print: (line
   if (options.pictures) await useBackend(options.backend);
   const figures = options.pictures ? await reconstructionFigures(runs, { note, count: options.count, ...(options.images === undefined ? {} : { images: options.images }) }) : [];
   const file = options.out ?? join(folders[0] ?? '.', 'report.html');
-  writeWhole(file, 'report', await reportPage(runs, figures, notes));
+  writeWhole(file, 'report', await reportPage(runs, { figures, notes }));
   print(`wrote ${file}`);
 }

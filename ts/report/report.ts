@@ -1,24 +1,35 @@
 /** One page about one or several runs: `simmim report`. */
 import { svgFigure, type Chart, type Table } from '../charts';
 import { differenceTable, probeCharts, summaryTable, trainingCharts } from './curves';
-import { figureHtml, htmlPage, htmlTable, inlineSvg, type Section } from './page';
+import { escapeHtml, figureHtml, htmlPage, htmlTable, inlineSvg, type Section } from './page';
 import type { Figure } from './pictures';
 import type { RunRecord } from './run_record';
 
-/** The page: key figures, what differs, curves, probes, reconstructions. Everything is inside. */
-export async function reportPage(runs: readonly RunRecord[], figures: readonly Figure[], notes: readonly string[] = []): Promise<string> {
+/** What a page has besides the runs. */
+export interface PageParts {
+  title?: string;
+  figures?: readonly Figure[];
+  /** Sentences below the key figures. */
+  notes?: readonly string[];
+  /** Tables in front of everything else, under one heading. */
+  results?: { title: string; tables: readonly Table[] };
+}
+
+/** The page: results, key figures, what differs, curves, probes, reconstructions. Everything is inside. */
+export async function reportPage(runs: readonly RunRecord[], { title, figures = [], notes = [], results }: PageParts = {}): Promise<string> {
   const differences = differenceTable(runs);
   const pictures: string[] = [];
   for (const figure of figures) pictures.push(await figureHtml(figure));
   const probes = probeCharts(runs);
   const sections: Section[] = [
-    { title: 'Runs', content: `${htmlTable(summaryTable(runs))}${notes.map((n) => `\n<p class="note">${n.replace(/[<>&]/g, '')}</p>`).join('')}` },
+    ...(results ? [{ title: results.title, content: results.tables.map(htmlTable).join('\n<p></p>\n') }] : []),
+    { title: 'Runs', content: `${htmlTable(summaryTable(runs))}${notes.map((n) => `\n<p class="note">${escapeHtml(n)}</p>`).join('')}` },
     ...(runs.length > 1 ? [{ title: 'What differs', content: differences.rows.length > 0 ? htmlTable(differences) : '<p>The recipes agree in every value.</p>' }] : []),
     { title: 'Training', content: chartRow(trainingCharts(runs)) },
     ...(probes.length > 0 ? [{ title: 'Frozen features', content: `${chartRow(probes)}\n${htmlTable(probeTable(runs))}` }] : []),
     ...(pictures.length > 0 ? [{ title: 'Reconstructions', content: pictures.join('\n') }] : []),
   ];
-  return htmlPage(runs.length === 1 ? `Run ${runs[0]?.name ?? ''}` : `${runs.length} runs side by side`, sections);
+  return htmlPage(title ?? (runs.length === 1 ? `Run ${runs[0]?.name ?? ''}` : `${runs.length} runs side by side`), sections);
 }
 
 function chartRow(charts: readonly Chart[]): string {
