@@ -8,13 +8,16 @@ import '../../ts/backend';
 import { openImageFolder, openPipeline, type ImageDataset } from '../../ts/data';
 import { readNpy } from '../../ts/formats/npy';
 import { readSafetensors, toFloat32 } from '../../ts/formats/safetensors';
-import { createEncoder, featurePyramid, pyramidLevels, type Encoder } from '../../ts/models';
+import { createEncoder, encoderFromConfig, featurePyramid, loadPretrained, pyramidLevels, readWeights, type Encoder, type ModelConfig } from '../../ts/models';
 import { namedParameters } from '../../ts/nn/module';
 import { openEncoder } from '../../ts/probe/encoder_source';
 import { extractFeatures } from '../../ts/probe/feature_set';
 import { chooseLayers, forwardLayers, layersOf, patchTokens, pooled } from '../../ts/probe/layers';
 import { RowWriter } from '../../ts/probe/row_file';
 import { Rng } from '../../ts/rng';
+import { goldenDir } from '../helpers/golden';
+
+const golden = (path: string): string => join(goldenDir(), path);
 
 const dir = mkdtempSync(join(tmpdir(), 'simmim-features-'));
 let set: ImageDataset;
@@ -153,4 +156,20 @@ test('encoders by preset and what does not exist', () => {
   expect(preset.description).toBe('vit_small at its random start (seed 4)');
   expect(preset.encoder.imageSize).toEqual([32, 32]);
   expect(() => openEncoder(join(dir, 'nowhere'))).toThrow(/encoder: '.*nowhere' does not exist: expected a run, a checkpoint, a file of weights, or a preset/);
+});
+
+test.each(['hf_swin_mim', 'hf_swinv2_mim', 'hf_vit_mim', 'timm_swin', 'timm_vit', 'checkpoints_pth/ckpt_zip.pth'])('an encoder of another code is read: %s', (path) => {
+  const { encoder, statistics } = openEncoder(golden(path));
+  const weights = readWeights(golden(path));
+  const own = encoderFromConfig(weights.config as ModelConfig);
+  loadPretrained(namedParameters(own), weights.state);
+  const [height, width] = encoder.imageSize;
+  const rng = new Rng(1);
+  const x = tf.tensor4d(Float32Array.from({ length: 3 * height * width }, () => rng.normal()), [1, 3, height, width]);
+  tf.tidy(() => {
+    const context = { training: false, precision: 'f32' as const, clock: tf.zeros([4], 'int32') };
+    expect([...encoder.forward(x, null, context).dataSync()]).toEqual([...own.forward(x, null, context).dataSync()]);
+  });
+  x.dispose();
+  expect(statistics.mean).toHaveLength(3);
 });

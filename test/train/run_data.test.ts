@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { IMAGENET } from '../../ts/image_statistics';
 import { buildModel } from '../../ts/train/model_build';
@@ -25,6 +26,14 @@ test('data.statistics is what training and validation images are normalised by, 
   }
   expect(buildModel(recipe(own)).statistics).toEqual(own);
   expect(buildModel(recipe(null)).statistics).toEqual(IMAGENET);
+});
+
+test('pictures that are in both parts are warned of; the demonstration has parts of the same photographs by design', () => {
+  const photos = join(__dirname, '../../ts/data/demo');
+  const folder = (validationFolder: string | null) => openRunData(parseRecipe({ data: { folder: photos, validationFolder, validationShare: 0.3 } })).warnings;
+  expect(folder(photos)).toEqual([expect.stringContaining('6 of the 6 validation pictures are training pictures too')]);
+  expect(folder(null)).toEqual([]);
+  expect(openRunData(recipe(null)).warnings).toEqual([]);
 });
 
 test('statistics that make no sense are refused by name', () => {

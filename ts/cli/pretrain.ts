@@ -87,6 +87,7 @@ function announce(run: OpenRun, recipe: Recipe, out: string, checkpoint: Checkpo
   print(`${recipe.name}: ${encoder.name} at ${encoder.imageSize.join(' x ')} px, ${(run.buffers.size / 1e6).toFixed(2)} M parameters, ${run.built.masking.count} of ${run.built.masking.cells[0] * run.built.masking.cells[1]} mask cells of ${recipe.masking.patchSize} px hidden`);
   if (recipe.data.source === 'demo') print(`This is a demonstration on ${run.data.description}. For your own pictures: simmim pretrain --recipe demo --data FOLDER --set data.samplesPerEpoch=null`);
   else print(`data: ${run.data.description}`);
+  for (const warning of run.data.warnings) print(`warning: ${warning}`);
   print(`${run.trainer.updates} updates of ${recipe.train.batchSize * recipe.train.accumulation} images; log, recipe and checkpoints go to '${out}'`);
   if (checkpoint) print(`continuing from '${checkpoint.folder}' after update ${checkpoint.state.position.update}`);
 }

@@ -5,7 +5,7 @@ export { openTar, openZip } from './archives';
 export { openDataset } from './open';
 export { PACK_FORMATS, packDataset } from './pack';
 export type { PackOptions, PackResult } from './pack';
-export { checkLabelledSplits, openLabelledSplits } from './labelled';
+export { checkLabelledSplits, openLabelledSplits, sharedPictures } from './labelled';
 export type { LabelledOptions, LabelledSplits } from './labelled';
 export { damagedShards } from './shards';
 export { datasetStats } from './stats';

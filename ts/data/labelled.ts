@@ -100,7 +100,7 @@ export function checkLabelledSplits(train: ImageDataset, validation: ImageDatase
 const COMPARED = 32;
 
 /** Pictures in both sets: the same place on disk, or (a copied folder) the same name and bytes. */
-function sharedPictures(train: ImageDataset, validation: ImageDataset): string[] {
+export function sharedPictures(train: ImageDataset, validation: ImageDataset): string[] {
   const place = ({ location }: Sample): string => `${location.file}@${location.offset}`;
   const trained = new Set(train.samples.map(place));
   const shared = validation.samples.filter((s) => trained.has(place(s))).length;

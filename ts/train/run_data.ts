@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { findSplits, type ImageDataset, openDataset, openImageFolder, openPipeline, type BatchSource, type PipelineOptions, type Region } from '../data';
+import { findSplits, type ImageDataset, openDataset, openImageFolder, openPipeline, sharedPictures, type BatchSource, type PipelineOptions, type Region } from '../data';
 import { SimmimError } from '../errors';
 import { type Recipe, imageSizeOf, statisticsOf } from './recipe';
 
@@ -15,6 +15,8 @@ export interface RunData {
   validation: ImageDataset | null;
   /** In words, for the user. */
   description: string;
+  /** What the user should know of them, a sentence each. */
+  warnings: string[];
   openTrain(onBroken: (name: string, reason: string) => void): BatchSource;
   /** A fixed sequence of validation batches, or null without validation. */
   openValidation(): BatchSource | null;
@@ -25,11 +27,12 @@ export function openRunData(recipe: Recipe): RunData {
   const { data } = recipe;
   const demo = data.source === 'demo';
   const { train, validation, description } = demo ? demoSets() : folderSets(recipe);
+  const warnings = validation && !demo ? sharedPictures(train, validation) : []; // the demo's parts are of the same photographs by design
   const [size, normalisation] = [imageSizeOf(recipe), statisticsOf(recipe)];
   const crop = { size, normalisation, crop: 'random', interpolation: data.interpolation, scale: data.cropScale, ratio: data.cropRatio, flip: data.flip } as const;
   const common: Pick<PipelineOptions, 'maxBrokenShare' | 'onBroken'> = { maxBrokenShare: data.maxBrokenShare };
   return {
-    train, validation, description,
+    train, validation, description, warnings,
     openTrain: (onBroken) => openPipeline(train, {
       ...common, onBroken, batchSize: recipe.train.batchSize, seed: recipe.train.seed, transform: crop,
       ...(data.samplesPerEpoch === null ? {} : { samplesPerEpoch: data.samplesPerEpoch }), ...(data.workers === null ? {} : { workers: data.workers }),
