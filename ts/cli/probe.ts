@@ -24,6 +24,8 @@ interface Options extends EncoderOptions {
   epochs?: number;
   warmupEpochs?: number;
   batchSize?: number;
+  linearLr?: number;
+  attentiveLr?: number;
   augment: boolean;
   k: number;
   temperature: number;
@@ -49,6 +51,8 @@ export function registerProbe(cli: Command, print: (line: string) => void): Comm
     .option('--epochs <n>', 'linear, attentive: epochs (default: 90)', wholeNumber)
     .option('--warmup-epochs <n>', 'linear, attentive: epochs of warm-up (default: 10)', positiveNumber)
     .option('--batch-size <n>', 'linear, attentive: images of one update (default: by the size of the set)', wholeNumber)
+    .option('--linear-lr <rate>', "linear: peak rate of LARS (default: MAE's 6.4; with --batch-size n: 0.1 n / 256)", positiveNumber)
+    .option('--attentive-lr <rate>', 'attentive: peak rate of AdamW (default: 0.001 n / 256 for batches of n)', positiveNumber)
     .option('--no-augment', 'linear: train on the pictures as they are, encoded once')
     .option('--k <n>', 'knn: neighbours', wholeNumber, 20)
     .option('--temperature <t>', 'knn: of the weighted votes', positiveNumber, 0.07)
@@ -88,12 +92,12 @@ function methodsOf(given: readonly string[]): ProbeMethod[] {
 async function probeOnce(source: string, random: boolean, methods: readonly ProbeMethod[], splits: LabelledSplits, options: Options, folder: string, print: (line: string) => void): Promise<ProbeReport> {
   const encoder = encoderOf(source, options, random, print);
   print(`${encoder.description}: ${splits.train.length} training and ${splits.validation.length} validation pictures, ${splits.train.classes.length} classes`);
-  const { epochs, warmupEpochs, batchSize, augment } = options;
+  const { epochs, warmupEpochs, batchSize, linearLr, attentiveLr, augment } = options;
   const given = <T extends object>(values: T): { [K in keyof T]: NonNullable<T[K]> } => Object.fromEntries(Object.entries(values).filter(([, v]) => v !== undefined)) as { [K in keyof T]: NonNullable<T[K]> };
   return runProbe(encoder, splits.train, splits.validation, {
     methods, layers: options.layers, pooling: options.pooling as Pooling, folder, keepFeatures: options.keepFeatures ?? false, reporter: new ProbeProgress(process.stderr),
     ...given({ resizeRatio: options.resizeRatio, workers: options.workers, seed: options.seed }),
-    knn: { k: options.k, temperature: options.temperature }, logistic: { l2: options.l2, gradientNorm: options.gradientNorm }, trained: { augment, ...given({ epochs, warmupEpochs, batchSize }) },
+    knn: { k: options.k, temperature: options.temperature }, logistic: { l2: options.l2, gradientNorm: options.gradientNorm }, trained: { augment, ...given({ epochs, warmupEpochs, batchSize, linearLr, attentiveLr }) },
   });
 }
 

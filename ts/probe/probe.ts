@@ -24,11 +24,17 @@ export interface TrainedProbeOptions {
   epochs?: number;
   /** Default 10, at most a ninth of the epochs when they are fewer. */
   warmupEpochs?: number;
-  /** Images of one update. Default: a power of two with about as many updates an epoch as MAE has on ImageNet (78), at most 16384. */
+  /**
+   * Images of one update. Default: a power of two with about as many updates an epoch as MAE has on ImageNet (78), at most
+   * 16384, MAE's own.
+   */
   batchSize?: number;
-  /** Linear: peak rate for 256 images, times batchSize / 256. Default 0.1. */
+  /**
+   * Linear: peak rate of LARS. Default 0.1 * batchSize / 256; where the batch size is left to its default, 6.4, which is that of
+   * MAE's batch: a small set then has MAE's number of updates at MAE's rate, instead of one that is a hundred times lower.
+   */
   linearLr?: number;
-  /** Attentive: the same for AdamW. Default 1e-3. */
+  /** Attentive: peak rate of AdamW. Default 1e-3 * batchSize / 256. */
   attentiveLr?: number;
   /** RandomResizedCrop and flip in every epoch, so the encoder runs in every epoch; false trains on the features of the pictures as they are. Default true. */
   augment?: boolean;
@@ -158,10 +164,11 @@ class ProbeJob {
   private async trained(train: Extracted, validation: Extracted): Promise<void> {
     const wanted = this.o.methods.filter((m) => m === 'linear' || m === 'attentive');
     if (wanted.length === 0) return;
-    const { augment = true, epochs = 90, linearLr = 0.1, attentiveLr = 1e-3 } = this.o.trained ?? {};
+    const { augment = true, epochs = 90 } = this.o.trained ?? {};
     const { warmupEpochs = Math.min(10, epochs / 9), batchSize = usualBatch(this.train.length) } = this.o.trained ?? {};
     if (!augment && wanted.includes('attentive')) throw new SimmimError('invalid_argument', 'probe', 'the attentive probe reads all tokens, which are not stored: it is trained with augmentation only');
-    const heads = this.heads(wanted, batchSize / 256, linearLr, attentiveLr);
+    const { linearLr = (0.1 * (this.o.trained?.batchSize ?? MAE_BATCH)) / 256, attentiveLr = (1e-3 * batchSize) / 256 } = this.o.trained ?? {};
+    const heads = this.heads(wanted, linearLr, attentiveLr);
     const micro = microBatch(batchSize, this.o.encoderBatch);
     const opened = augment ? openPipeline(this.train, { ...this.loader(), batchSize: micro, transform: { ...this.sizes(), crop: 'random', interpolation: 'bicubic', scale: [0.08, 1], ratio: [3 / 4, 4 / 3], flip: 0.5 } }) : null;
     const sampler = new Sampler({ length: train.files.length, batchSize: micro, seed: this.o.seed });
@@ -179,9 +186,9 @@ class ProbeJob {
     }
   }
 
-  private heads(wanted: readonly ProbeMethod[], scale: number, linearLr: number, attentiveLr: number): ProbeHead[] {
+  private heads(wanted: readonly ProbeMethod[], linearLr: number, attentiveLr: number): ProbeHead[] {
     const classes = this.train.classes.length;
-    return wanted.flatMap((kind) => this.layers.map((layer) => (kind === 'linear' ? new LinearHead(layer, classes, linearLr * scale, 0, this.o.seed) : new AttentiveHead(layer, classes, attentiveLr * scale, 0.05, this.o.seed))));
+    return wanted.flatMap((kind) => this.layers.map((layer) => (kind === 'linear' ? new LinearHead(layer, classes, linearLr, 0, this.o.seed) : new AttentiveHead(layer, classes, attentiveLr, 0.05, this.o.seed))));
   }
 
   private async judge(head: ProbeHead, validation: Extracted): Promise<Scores> {
@@ -244,6 +251,9 @@ class ProbeJob {
   }
 }
 
+/** Images of an update of MAE's linear probe (its FINETUNE.md: 32 GPUs of 512). */
+const MAE_BATCH = 16384;
+
 /** What evaluation resizes to before the central crop, over the crop's side: 256 / 224, and 1 for pictures of up to 32 px (official `build_transform`). */
 export function usualResizeRatio(imageSize: readonly number[]): number {
   return Math.min(...imageSize) <= 32 ? 1 : 256 / 224;
@@ -251,7 +261,7 @@ export function usualResizeRatio(imageSize: readonly number[]): number {
 
 /** A power of two with about 78 updates in an epoch of n pictures, as MAE has on ImageNet; 16 to 16384. */
 export function usualBatch(n: number): number {
-  return Math.min(16384, Math.max(16, 2 ** Math.floor(Math.log2(Math.max(1, n / 64)))));
+  return Math.min(MAE_BATCH, Math.max(16, 2 ** Math.floor(Math.log2(Math.max(1, n / 64)))));
 }
 
 function orderOf(sampler: Sampler, epoch: number): Uint32Array {
