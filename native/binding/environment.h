@@ -28,6 +28,7 @@ struct Recording {
   int device;
   std::unique_ptr<Program> program;
   std::vector<Block*> touched;   // of the call under way
+  size_t constants = 0;          // bytes of host values frozen into the program
 };
 
 class Environment {
@@ -87,6 +88,20 @@ void export_device(Napi::Env env, Napi::Object exports);
 
 /// The error as the JavaScript SimmimError of ts/errors.ts.
 Napi::Error to_js(Environment& environment, const char* code, const std::string& op, const char* message);
+/// The bytes of a typed array.
+struct Bytes {
+  char* data;
+  size_t size;
+};
+Bytes bytes_argument(const Napi::Value& value, const char* name);
+Handle handle_argument(const Napi::Value& value);
+/// Where the bytes of writeInto and writeLater (handle, typedArray, byteOffset) go, checked to fit.
+struct Write {
+  Device& device;
+  char* to;
+  Bytes source;
+};
+Write write_arguments(Environment& environment, const Napi::CallbackInfo& info);
 /// The number of an open device; 0, the host, when the argument is not given.
 int device_argument(Environment& environment, const Napi::Value& value);
 

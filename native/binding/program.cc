@@ -32,10 +32,13 @@ class Player {
     thread_.join();
   }
 
-  /// Work whose end resolves a promise; a C++ Error rejects it.
-  void promise(Napi::Env env, std::function<void()> work, Napi::Promise::Deferred deferred) {
+  /// Work whose end resolves the promise returned; a C++ Error rejects it. `array` is kept from the garbage collector
+  /// until then: the work reads or writes its bytes.
+  Napi::Value promise(Napi::Env env, std::function<void()> work, const Napi::Object& array) {
     if (pending_++ == 0) done_.Ref(env);  // a pending promise keeps the process alive, an idle player does not
-    push({std::move(work), new Napi::Promise::Deferred(deferred)});
+    auto* waiter = new Waiter{Napi::Promise::Deferred::New(env), array.IsEmpty() ? Napi::ObjectReference() : Napi::Persistent(array)};
+    push({std::move(work), waiter});
+    return waiter->deferred.Promise();
   }
   void defer(std::function<void()> work) { push({std::move(work), nullptr}); }
   bool busy() const { return waiting_.load(std::memory_order_acquire) > 0; }
@@ -47,9 +50,14 @@ class Player {
   }
 
  private:
+  /// Made and destroyed on the JavaScript thread.
+  struct Waiter {
+    Napi::Promise::Deferred deferred;
+    Napi::ObjectReference array;
+  };
   struct Job {
     std::function<void()> work;
-    Napi::Promise::Deferred* deferred;  // null where nobody waits
+    Waiter* waiter;  // null where nobody waits
   };
 
   void push(Job job) {
@@ -63,7 +71,7 @@ class Player {
 
   /// What went wrong with a job that somebody waits for; other jobs cannot fail.
   static std::shared_ptr<Error> attempt(const Job& job) {
-    if (!job.deferred) return job.work(), nullptr;
+    if (!job.waiter) return job.work(), nullptr;
     try {
       return job.work(), nullptr;
     } catch (const Error& error) {
@@ -83,13 +91,13 @@ class Player {
       jobs_.pop_front();
       waiting_.fetch_sub(1, std::memory_order_release);
       if (jobs_.empty()) idle_.notify_all();
-      if (!job.deferred) continue;
+      if (!job.waiter) continue;
       lock.unlock();
-      done_.NonBlockingCall([this, deferred = job.deferred, failure](Napi::Env env, Napi::Function) {
-        std::unique_ptr<Napi::Promise::Deferred> owned(deferred);
+      done_.NonBlockingCall([this, waiter = job.waiter, failure](Napi::Env env, Napi::Function) {
+        const std::unique_ptr<Waiter> owned(waiter);
         if (--pending_ == 0) done_.Unref(env);
-        if (failure) owned->Reject(to_js(Environment::of(env), failure->code(), failure->op().empty() ? "replay" : failure->op(), failure->what()).Value());
-        else owned->Resolve(env.Undefined());
+        if (failure) owned->deferred.Reject(to_js(Environment::of(env), failure->code(), failure->op().empty() ? "replay" : failure->op(), failure->what()).Value());
+        else owned->deferred.Resolve(env.Undefined());
       });
       lock.lock();
     }
@@ -161,12 +169,10 @@ void sweep_arenas(Environment& e) {
   });
 }
 
-/// A promise that is resolved when the player has done `work`.
-Napi::Value promise(Environment& e, std::unique_ptr<Player>& player, std::function<void()> work) {
+/// A promise that is resolved when the player has done `work`, to which the bytes of `array` belong meanwhile.
+Napi::Value promise(Environment& e, std::unique_ptr<Player>& player, std::function<void()> work, const Napi::Object& array = {}) {
   if (!player) player = std::make_unique<Player>(e.env);
-  auto deferred = Napi::Promise::Deferred::New(e.env);
-  player->promise(e.env, std::move(work), deferred);
-  return deferred.Promise();
+  return player->promise(e.env, std::move(work), array);
 }
 
 /// beginRecording(device = 0)
@@ -177,6 +183,7 @@ Napi::Value BeginRecording(const Napi::CallbackInfo& info) {
     const int device = device_argument(e, info[0]);
     e.join();
     sweep_arenas(e);
+    e.arena_of(device).trim();  // what the eager runs before have left is of no use to a program, which has an arena of its own
     e.program_arenas.push_back(std::make_unique<Arena>(e.device(device)));
     e.recording = std::make_unique<Recording>(device, *e.program_arenas.back());
     e.storages.set_arena(device, e.recording->program->arena());
@@ -230,16 +237,28 @@ Napi::Value ReadLater(const Napi::CallbackInfo& info) {
   return guarded(info, "readLater", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("reading a tensor");
-    const auto& slot = e.storages.get(info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : 0);
-    if (!info[1].IsTypedArray()) fail("target is not a typed array");
-    auto array = info[1].As<Napi::TypedArray>();
-    if (array.ByteLength() > slot.bytes) fail("%zu bytes wanted from a storage of %zu", array.ByteLength(), slot.bytes);
-    void* target = static_cast<char*>(array.ArrayBuffer().Data()) + array.ByteOffset();
-    // The array lives in the closure that resolves the promise (ts/backend keeps it there).
-    const size_t bytes = array.ByteLength();
+    const auto& slot = e.storages.get(handle_argument(info[0]));
+    const Bytes target = bytes_argument(info[1], "target");
+    const auto array = info[1].As<Napi::Object>();
+    if (target.size > slot.bytes) fail("%zu bytes wanted from a storage of %zu", target.size, slot.bytes);
     Device& device = e.device(slot.device);
-    if (device.on_host()) return promise(e, e.player, [target, from = slot.data, bytes] { if (bytes) std::memcpy(target, from, bytes); });
-    return promise(e, e.waiter, [target, collect = device.read_later(slot.data, bytes)] { collect(target); });
+    if (device.on_host()) return promise(e, e.player, [&device, target, from = slot.data] { device.read(target.data, from, target.size); }, array);
+    return promise(e, e.waiter, [target, collect = device.read_later(slot.data, target.size)] { collect(target.data); }, array);
+  });
+}
+
+/// writeLater(handle, typedArray, byteOffset) -> Promise: overwrites the bytes after the work asked for so far and before
+/// any that is asked for later; the array must not change until then
+Napi::Value WriteLater(const Napi::CallbackInfo& info) {
+  return guarded(info, "writeLater", [&]() -> Napi::Value {
+    Environment& e = Environment::of(info.Env());
+    e.refuse_while_recording("writing host values into a tensor");
+    const auto [device, to, source] = write_arguments(e, info);
+    if (device.on_host()) return promise(e, e.player, [&device = device, to = to, source = source] { device.write(to, source.data, source.size); }, info[1].As<Napi::Object>());
+    device.write(to, source.data, source.size);
+    auto written = Napi::Promise::Deferred::New(info.Env());
+    written.Resolve(info.Env().Undefined());
+    return written.Promise();
   });
 }
 
@@ -289,6 +308,7 @@ void export_program(Napi::Env env, Napi::Object exports) {
   exports.Set("abortRecording", Napi::Function::New<AbortRecording>(env, "abortRecording"));
   exports.Set("replay", Napi::Function::New<Replay>(env, "replay"));
   exports.Set("readLater", Napi::Function::New<ReadLater>(env, "readLater"));
+  exports.Set("writeLater", Napi::Function::New<WriteLater>(env, "writeLater"));
   exports.Set("busy", Napi::Function::New<Busy>(env, "busy"));
   exports.Set("join", Napi::Function::New<Join>(env, "join"));
   exports.Set("replaySync", Napi::Function::New<ReplaySync>(env, "replaySync"));

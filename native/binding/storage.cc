@@ -19,17 +19,12 @@ int64_t integer_argument(const Napi::Value& value, const char* name) {
   return static_cast<int64_t>(v);
 }
 
+}  // namespace
+
 Handle handle_argument(const Napi::Value& value) {
   if (!value.IsNumber()) fail("the handle is not a number");
   return value.As<Napi::Number>().Int32Value();
 }
-
-constexpr size_t kMaxConstant = 4096;
-
-struct Bytes {
-  char* data;
-  size_t size;
-};
 
 Bytes bytes_argument(const Napi::Value& value, const char* name) {
   if (!value.IsTypedArray()) fail("%s is not a typed array", name);
@@ -38,6 +33,17 @@ Bytes bytes_argument(const Napi::Value& value, const char* name) {
   return {static_cast<char*>(data), value.As<Napi::TypedArray>().ByteLength()};
 }
 
+Write write_arguments(Environment& e, const Napi::CallbackInfo& info) {
+  const auto& slot = e.storages.get(handle_argument(info[0]));
+  const Bytes source = bytes_argument(info[1], "values");
+  const size_t offset = static_cast<size_t>(integer_argument(info[2], "byteOffset"));
+  if (offset > slot.bytes || source.size > slot.bytes - offset) fail("%zu bytes at offset %zu do not fit a storage of %zu bytes", source.size, offset, slot.bytes);
+  return {e.device(slot.device), slot.data + offset, source};
+}
+
+namespace {
+
+constexpr size_t kMaxConstants = 4096;  // bytes of host values that a program may hold, in sum
 constexpr size_t kSmallUpload = 65536;  // bytes copied aside rather than waited for
 
 /// allocate(dtype, count, device = 0) -> handle; the content is undefined
@@ -68,12 +74,17 @@ Napi::Value Upload(const Napi::CallbackInfo& info) {
     const size_t wanted = static_cast<size_t>(integer_argument(info[2], "count")) * size_of(dtype);
     const int number = device_argument(e, info[3]);
     Device& device = e.device(number);
+    const bool constant = e.recording && e.recording->device == number;
+    // A constant of a program must not lie in its arena, where calls before it have had temporaries: replays write those again.
+    if (constant) e.storages.set_arena(number, e.arena_of(number));
     const Handle handle = e.storages.allocate(dtype, wanted, number);
-    if (e.recording) {  // a constant of the program
+    if (constant) {
+      e.storages.set_arena(number, e.recording->program->arena());
       e.recording->program->keep(e.storages.get(handle).block);
-      if (wanted > kMaxConstant) {
+      e.recording->constants += wanted;
+      if (e.recording->constants > kMaxConstants) {
         e.storages.release(handle);
-        fail_as("not_recordable", "%zu bytes of host values would be frozen into the program (at most %zu): pass them as an input", wanted, kMaxConstant);
+        fail_as("not_recordable", "%zu bytes of host values would be frozen into the program, the last %zu of them here (at most %zu): pass them as an input", e.recording->constants, wanted, kMaxConstants);
       }
     }
     char* data = e.storages.get(handle).data;
@@ -95,13 +106,13 @@ Napi::Value WriteInto(const Napi::CallbackInfo& info) {
   return guarded(info, "writeInto", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("writing host values into a tensor");
-    const auto& slot = e.storages.get(handle_argument(info[0]));
-    Device& device = e.device(slot.device);
-    if (device.on_host()) e.join();
-    const Bytes source = bytes_argument(info[1], "values");
-    const size_t offset = static_cast<size_t>(integer_argument(info[2], "byteOffset"));
-    if (offset > slot.bytes || source.size > slot.bytes - offset) fail("%zu bytes at offset %zu do not fit a storage of %zu bytes", source.size, offset, slot.bytes);
-    device.write(slot.data + offset, source.data, source.size);
+    const auto [device, to, source] = write_arguments(e, info);
+    if (device.on_host() && e.busy() && source.size <= kSmallUpload) {
+      e.defer([&device = device, to = to, copy = std::vector<char>(source.data, source.data + source.size)] { device.write(to, copy.data(), copy.size()); });
+    } else {
+      if (device.on_host()) e.join();
+      device.write(to, source.data, source.size);
+    }
     return info.Env().Undefined();
   });
 }

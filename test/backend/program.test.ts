@@ -43,4 +43,99 @@ describe('a recorded function', () => {
     expect(tf.add(x, 1).dataSync()).toEqual(Float32Array.of(2, 3, 4));
     expect(loadAddon().stats().live).toBeGreaterThan(0);
   });
+
+  it('keeps constants out of the memory in which calls before them have had temporaries', async () => {
+    const x = tf.keep(tf.tensor(values(16, 0)));
+    // exp's result is freed before the constant 3 is uploaded, so that it would find its place free.
+    const body = (): tf.Tensor[] => {
+      const small = tf.exp(x);
+      const sum = tf.sum(small);
+      small.dispose();
+      return [tf.mul(sum, tf.tensor(values(16, 3)))];
+    };
+    const step = new RecordedFunction('constants', backend, body);
+    for (let run = 0; run < 4; run++) {
+      backend.writeInto(x, values(16, run));
+      const eager = tf.tidy(() => (body()[0] as tf.Tensor).dataSync().slice());
+      expect(((await step.run())[0] as tf.Tensor).dataSync()).toEqual(eager);
+    }
+    step.dispose();
+    x.dispose();
+  });
+
+  it('counts host values in sum, and names a kernel that runs in JavaScript', async () => {
+    const x = tf.keep(tf.tensor(values(600, 0)));
+    const constants = new RecordedFunction('constants', backend, () => [tf.add(tf.add(x, tf.tensor(values(600, 1))), tf.tensor(values(600, 2)))]);
+    await constants.run();
+    await expect(constants.run()).rejects.toThrow(/^constants: upload: 4800 bytes of host values would be frozen into the program, the last 2400 of them here \(at most 4096\): pass them as an input$/);
+    const script = new RecordedFunction('script', backend, () => [tf.unique(x).values]);
+    await script.run();
+    await expect(script.run()).rejects.toThrow('script: Unique: runs in JavaScript on host values');
+    x.dispose();
+  });
+
+  it('refuses a copy on the host of what it would change', async () => {
+    const x = tf.keep(tf.tensor1d([3, 1, 2]));
+    backend.writeInto(x, Float32Array.of(3, 1, 2));
+    const cached = new RecordedFunction('cached', backend, () => [tf.mul(tf.unique(x).values, 2)]); // its first run leaves a copy of x on the host
+    await cached.run();
+    await expect(cached.run()).rejects.toMatchObject({ code: 'not_recordable' });
+    x.dispose();
+  });
+
+  it('guards the tensors it was recorded with', async () => {
+    let x = tf.keep(tf.tensor(values(8, 0)));
+    const state = tf.variable(tf.tensor(values(8, 1)));
+    const step = new RecordedFunction('guarded', backend, () => [tf.mul(x, state)], { inputs: () => ({ x }), state: () => ({ state }) });
+    for (let run = 0; run < 3; run++) await step.run();
+    state.assign(tf.tensor(values(8, 2)));
+    await expect(step.run()).rejects.toThrow("guarded: 'state' is another tensor since the function was recorded: its values must be changed in place");
+    step.dispose();
+    for (let run = 0; run < 3; run++) await step.run();
+    x.dispose();
+    await expect(step.run()).rejects.toThrow("guarded: 'x' was disposed since the function was recorded");
+    x = tf.keep(tf.tensor(values(8, 0)));
+    step.dispose();
+    await step.run();
+    step.dispose();
+    tf.dispose([x, state]);
+  });
+
+  it('keeps the order of writes, replays and reads that are asked for without waiting', async () => {
+    const x = tf.keep(tf.tensor(values(1 << 15, 0)));
+    const step = new RecordedFunction('order', backend, () => [tf.mul(x, 2)]);
+    await step.run();
+    const [output] = await step.run();
+    const large = [0, 1, 2, 3].map((seed) => values(1 << 15, seed));
+    const read: Promise<Float32Array>[] = [];
+    for (const part of large) {
+      void backend.writeLater(x, part);
+      backend.writeInto(x, Float32Array.of(part[5] as number), 0); // small, copied aside: after the large one
+      void step.run();
+      read.push((output as tf.Tensor).data<'float32'>());
+    }
+    (await Promise.all(read)).forEach((got, i) => {
+      const wanted = (large[i] as Float32Array).map((v) => 2 * v);
+      wanted[0] = 2 * (large[i]?.[5] as number);
+      expect(got).toEqual(wanted);
+    });
+    step.dispose();
+    x.dispose();
+  });
+
+  it('finds, when asked to check itself, that a replay differs', async () => {
+    const x = tf.keep(tf.tensor(values(8, 0)));
+    let hidden = 1; // frozen into the program
+    const step = new RecordedFunction('impure', backend, () => [tf.mul(x, hidden)]);
+    for (let run = 0; run < 3; run++) await step.run();
+    hidden = 2;
+    process.env.SIMMIM_CHECK_PROGRAM = '1';
+    try {
+      await expect(step.run()).rejects.toThrow(/^impure: the replay differs from the eager run: element \d+ of output 0 is/);
+    } finally {
+      delete process.env.SIMMIM_CHECK_PROGRAM;
+    }
+    step.dispose();
+    x.dispose();
+  });
 });

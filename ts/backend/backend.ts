@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import { type Addon, type HostArray, type NativeStats, type NativeStorage, type NativeTensor, type StorageDType, DTYPE_BYTES, DTYPE_NUMBER, mailbox } from '../native';
-import { type DataRecord, RecordStore, emptyHostArray, ensureUploaded, extended, releaseMemory, watch } from './record';
+import { type DataRecord, RecordStore, cachedValues, emptyHostArray, ensureUploaded, extended, releaseMemory, watch } from './record';
 
 /**
  * tfjs backend over native storages. Reshapes and identities share a dataId, values written by the caller
@@ -70,7 +70,8 @@ export class NativeBackend extends tf.KernelBackend {
       const { real, imag } = record.complexTensorInfos;
       return tf.backend_util.mergeRealAndImagArrays(this.readSync(real.dataId) as Float32Array, this.readSync(imag.dataId) as Float32Array);
     }
-    if (record.host !== null) return record.host;
+    const known = cachedValues(record);
+    if (known !== null) return known;
     if (record.handle === 0) throw new SimmimError('internal', 'readSync', 'the tensor has no values');
     const target = emptyHostArray(record.tfDtype, record.count);
     this.addon.readInto(record.handle, target);
@@ -248,5 +249,14 @@ export class NativeBackend extends tf.KernelBackend {
   writeInto(info: tf.TensorInfo, values: HostArray, elementOffset = 0): void {
     const storage = this.refInPlace(info).storage;
     this.addon.writeInto(storage.handle, values, elementOffset * DTYPE_BYTES[storage.dtype]);
+  }
+
+  /**
+   * As writeInto, behind the event loop: after the work asked for so far and before any that is asked for later.
+   * `values` must not change until the promise resolves.
+   */
+  async writeLater(info: tf.TensorInfo, values: HostArray, elementOffset = 0): Promise<void> {
+    const storage = this.refInPlace(info).storage;
+    await this.addon.writeLater(storage.handle, values, elementOffset * DTYPE_BYTES[storage.dtype]);
   }
 }

@@ -13,7 +13,28 @@ export function delegatedKernels(backendName: string, isNative: (kernel: string)
   return tf
     .getKernelsForBackend('cpu')
     .filter(({ kernelName }) => !isNative(kernelName))
-    .map((config) => ({ ...config, backendName }));
+    .map((config) => ({ ...config, backendName, kernelFunc: named(config) }));
+}
+
+const delegated = new WeakSet<tf.KernelFunc>();
+
+/** Whether a kernel that is registered on one of our backends runs in JavaScript. */
+export function runsInJavaScript({ kernelFunc }: tf.KernelConfig): boolean {
+  return delegated.has(kernelFunc);
+}
+
+/** The kernel function, whose refusal to be part of a recorded program names the kernel. */
+function named({ kernelName, kernelFunc }: tf.KernelConfig): tf.KernelFunc {
+  const func: tf.KernelFunc = (call) => {
+    try {
+      return kernelFunc(call);
+    } catch (error) {
+      if (!(error instanceof SimmimError) || error.code !== 'not_recordable') throw error;
+      throw new SimmimError('not_recordable', kernelName, 'runs in JavaScript on host values, which cannot be part of a recorded program', { cause: error });
+    }
+  };
+  delegated.add(func);
+  return func;
 }
 
 /** One kernel of @tensorflow/tfjs-backend-cpu, for the dtypes that a native kernel leaves to it. */
@@ -22,7 +43,7 @@ export function delegate(kernelName: string): NativeKernel {
   return (backend, inputs, attrs) => {
     found ??= tf.getKernelsForBackend('cpu').find((config) => config.kernelName === kernelName);
     if (!found) throw new SimmimError('unsupported', kernelName, `${describe(inputs)} is not supported, and @tensorflow/tfjs-backend-cpu has no such kernel`);
-    return found.kernelFunc({ inputs, attrs, backend });
+    return named(found)({ inputs, attrs, backend });
   };
 }
 

@@ -7,5 +7,6 @@ import { registerBackends } from './register';
 registerBackends();
 
 export { NativeBackend } from './backend';
+export { runsInJavaScript } from './host';
 export { CPU_BACKEND, CUDA_BACKEND, registerBackend, registerNativeKernel } from './register';
 export type { KernelTable, NativeKernel } from './register';

@@ -72,8 +72,22 @@ export function extended(values: tf.TypedArray, count: number, dtype: tf.DataTyp
   return out;
 }
 
+let recording = false;
+
+/** Told by recorded functions: while recording, no host copy of native memory may be read, cached ones included. */
+export function setRecording(on: boolean): void {
+  recording = on;
+}
+
+/** The host values of a record where there are any. Throws `not_recordable` for a copy of what a program would change. */
+export function cachedValues(record: DataRecord): tf.BackendValues | null {
+  if (recording && record.host !== null && record.handle !== 0) throw new SimmimError('not_recordable', 'read', 'reading a tensor cannot be part of a recorded program');
+  return record.host;
+}
+
 /** The values on the host, copied from native memory and kept when they are only there. */
 export function hostValues(record: DataRecord): tf.BackendValues | null {
+  cachedValues(record);
   if (record.host === null && record.handle !== 0) {
     const target = emptyHostArray(record.tfDtype, record.count);
     loadAddon().readInto(record.handle, target);

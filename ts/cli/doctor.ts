@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { cpus, totalmem } from 'node:os';
 import sharp from 'sharp';
-import { CPU_BACKEND } from '../backend';
+import { CPU_BACKEND, runsInJavaScript } from '../backend';
 import { SimmimError } from '../errors';
 import { kernels, loadAddon } from '../native';
 import { versions } from '../train/run';
@@ -24,15 +24,10 @@ export async function doctor(print: (line: string) => void): Promise<void> {
   await useBackend(CPU_BACKEND);
   line('native kernels', String(kernels.KERNEL_NAMES.length));
   const all = tf.getKernelsForBackend(CPU_BACKEND);
-  const host = all.filter(runsOnHost).map(({ kernelName }) => kernelName).sort();
+  const host = all.filter(runsInJavaScript).map(({ kernelName }) => kernelName).sort();
   line('tfjs kernels', `${all.length} on ${CPU_BACKEND}, ${all.length - host.length} of them native`);
   line('in JavaScript', host.length > 0 ? host.join(', ') : 'none');
   const product = tf.tidy(() => Array.from(tf.matMul(tf.tensor2d([[1, 2], [3, 4]]), tf.tensor2d([[5, 6], [7, 8]])).dataSync()));
   if (product.join() !== '19,22,43,50') throw new SimmimError('internal', 'doctor', `a 2 x 2 matrix product gave ${product.join()}, expected 19,22,43,50: the addon computes wrongly on this machine`);
   line('self-test', 'a matrix product is right');
-}
-
-/** Whether a kernel of our backend is @tensorflow/tfjs-backend-cpu's own function, run on host copies. */
-function runsOnHost({ kernelName, kernelFunc }: tf.KernelConfig): boolean {
-  return tf.getKernel(kernelName, 'cpu')?.kernelFunc === kernelFunc;
 }

@@ -59,7 +59,9 @@ export interface Addon {
   upload(dtype: number, values: HostArray, count: number, device?: number): number;
   writeInto(handle: number, values: HostArray, byteOffset: number): void;
   readInto(handle: number, target: HostArray): void;
-  /** Fills `target` (whose bytes must stay referenced) once the work asked for so far is done. */
+  /** As writeInto, once the work asked for so far is done. */
+  writeLater(handle: number, values: HostArray, byteOffset: number): Promise<void>;
+  /** Fills `target` once the work asked for so far is done. */
   readLater(handle: number, target: HostArray): Promise<void>;
   /** Whether calls that were put off are unfinished. */
   busy(): boolean;
