@@ -10,12 +10,13 @@ const native = require(dist('native')) as typeof import('../../ts/native');
 require(dist('backend'));
 const train = require(dist('train')) as typeof import('../../ts/train');
 
-type Job = () => number | null;
+type Job = () => number | null | Promise<number>;
 
 interface Request {
   cmd: string;
   model?: string;
   batch?: number;
+  recorded?: boolean;
   threads?: number;
   isa?: IsaLevel;
   op?: string;
@@ -24,21 +25,22 @@ interface Request {
   repeats?: number;
 }
 
-/** Forward, backward, clip 5 and AdamW on one batch of noise: what trainer.ts does between two batches. */
-function stepJob(model: string, batch: number): Job {
+/** Forward, backward, clip 5 and AdamW on one batch of noise: what the trainer does between two batches, recorded or eager. */
+function stepJob(model: string, batch: number, recorded: boolean): Job {
   const recipe = train.parseRecipe({ model: { encoder: model, imageSize: model.startsWith('vit') ? 224 : 192 } } as never);
   const built = train.buildModel(recipe);
   const buffers = train.buildBuffers(built, recipe);
   const state = new train.StepState(0);
-  const step = new train.TrainingStep(built.model, buffers, state, { accumulation: 1, clip: 5, clipEveryMicroStep: false, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.05 });
+  const step = new train.TrainingStep(new train.MaskedTask(built.model, built.masking, 0), buffers, state, { accumulation: 1, clip: 5, clipEveryMicroStep: false, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.05, recorded });
   const [height, width] = train.imageSizeOf(recipe);
-  const images = tf.keep(tf.randomNormal([batch, 3, height, width], 0, 1, 'float32', 1));
+  const noise = tf.randomNormal([batch, 3, height, width], 0, 1, 'float32', 1);
+  const images = { shape: noise.shape, dtype: 'float32', values: noise.dataSync<'float32'>().slice() } as const;
+  noise.dispose();
   let update = 0;
-  return () => {
+  return async () => {
     state.writeClock(update, 0);
-    step.begin();
-    const { loss } = step.micro(images, built.masks);
-    step.apply(1e-4, ++update);
+    const { done } = step.micro({ images });
+    const [{ loss }] = await Promise.all([step.apply(1e-4, ++update), done]);
     return loss;
   };
 }
@@ -50,7 +52,7 @@ async function answer(request: Request, job: Job | null): Promise<{ reply: objec
     const addon = native.loadAddon();
     addon.setThreads(request.threads ?? addon.info().threads);
     if (request.isa) addon.setIsa(request.isa);
-    if (request.cmd === 'step_setup') return { reply: { ok: true }, job: stepJob(request.model ?? '', request.batch ?? 8) };
+    if (request.cmd === 'step_setup') return { reply: { ok: true }, job: stepJob(request.model ?? '', request.batch ?? 8, request.recorded ?? true) };
     const bench = OP_BENCHES.find((b) => b.op === request.op);
     if (!bench) throw new Error(`no bench of ${request.op}`);
     return { reply: { ok: true }, job: bench.job(request.case ?? {}, request.backward ?? false) };
@@ -60,7 +62,7 @@ async function answer(request: Request, job: Job | null): Promise<{ reply: objec
   let value: number | null = null;
   for (let i = 0; i < (request.repeats ?? 1); i++) {
     const start = process.hrtime.bigint();
-    value = job();
+    value = await job();
     seconds.push(Number(process.hrtime.bigint() - start) / 1e9);
   }
   return { reply: { seconds, value, peakBytes: process.resourceUsage().maxRSS * 1024 }, job };

@@ -19,4 +19,12 @@ void run(const GradNorm& k) {
   *k.y.f32() = static_cast<float>(__builtin_sqrt(total));
 }
 
+void run(const GradClip& k) {
+  const float factor = k.clip / (*k.norm.f32() + 1e-6f), scale = factor > 1 ? 1.0f : factor;
+  float* flat = k.flat.f32();
+  parallel_ranges(k.flat.count(), 1 << 15, [&](int64_t begin, int64_t end) {
+    for_lanes(end - begin, [&](int64_t i, int n) { store_lanes(flat + begin + i, load_lanes(flat + begin + i, n) * scale, n); });
+  });
+}
+
 }  // namespace simmim::SIMMIM_ISA

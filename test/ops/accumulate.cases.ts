@@ -1,11 +1,11 @@
 import { normal, type OpSpec } from '../helpers/op_cases';
 
-export const accumulateSpec: OpSpec<{ offset: number }, 'flat' | 'gradient'> = {
+export const accumulateSpec: OpSpec<{ offset: number; overwrite?: boolean }, 'flat' | 'gradient'> = {
   op: 'accumulate',
   differentiable: [],
-  run(ops, { flat, gradient }, { offset }, tf) {
+  run(ops, { flat, gradient }, { offset, overwrite }, tf) {
     const buffer = tf.variable(tf.add(flat, 0)); // a copy: the op changes it in place
-    ops.accumulate(buffer, gradient, offset);
+    ops.accumulate(buffer, gradient, offset, overwrite);
     const sum = tf.add(buffer, 0);
     buffer.dispose();
     return sum;
@@ -14,6 +14,7 @@ export const accumulateSpec: OpSpec<{ offset: number }, 'flat' | 'gradient'> = {
     { name: 'in the middle, a matrix', inputs: { flat: normal([100]), gradient: normal([6, 7]) }, args: { offset: 13 } },
     { name: 'at the end', inputs: { flat: normal([1031]), gradient: normal([1]) }, args: { offset: 1030 } },
     { name: 'all of it', inputs: { flat: normal([64]), gradient: normal([64]) }, args: { offset: 0 } },
+    { name: 'in place of what was there', inputs: { flat: normal([100]), gradient: normal([6, 7]) }, args: { offset: 13, overwrite: true } },
     { name: 'nothing', inputs: { flat: normal([5]), gradient: normal([0]) }, args: { offset: 5 } },
   ],
   bad: [

@@ -1,4 +1,5 @@
 import { checkOp } from '../helpers/check_op';
-import { gradNormSpec } from './grad_norm.cases';
+import { gradClipSpec, gradNormSpec } from './grad_norm.cases';
 
 checkOp(gradNormSpec);
+checkOp(gradClipSpec);

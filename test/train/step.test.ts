@@ -3,11 +3,12 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { CPU_BACKEND } from '../../ts/backend';
 import { flatBuffers, type FlatBuffers } from '../../ts/train/flat_buffers';
 import { pretrainGroups } from '../../ts/train/param_groups';
-import { type StepOptions, TrainingStep } from '../../ts/train/step';
+import { MaskedTask } from '../../ts/train/masked_task';
+import { type HostBatch, type StepOptions, TrainingStep } from '../../ts/train/step';
 import { StepState } from '../../ts/train/step_state';
 import { ToyModel, ToySource, toyMasks, toyParameters } from '../helpers/toy_run';
 
-
+const SEED = 7;
 const OPTIONS: StepOptions = { accumulation: 1, clip: null, clipEveryMicroStep: false, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.05 };
 
 function setUp(options: Partial<StepOptions> = {}) {
@@ -15,14 +16,19 @@ function setUp(options: Partial<StepOptions> = {}) {
   const parameters = toyParameters(model);
   const shapes = [...parameters].map(([name, p]) => ({ name, shape: p.shape }));
   const buffers = flatBuffers(parameters, pretrainGroups(shapes, 0.05), 0.05);
-  const state = new StepState(7);
-  return { model, buffers, state, step: new TrainingStep(model, buffers, state, { ...OPTIONS, ...options }) };
+  const state = new StepState(SEED);
+  const task = new MaskedTask(model, toyMasks, SEED);
+  const step = new TrainingStep(task, buffers, state, { ...OPTIONS, ...options });
+  /** The inputs of a micro step, whose clock is set. */
+  const inputs = async (source: ToySource, update: number, micro: number): Promise<HostBatch> => {
+    state.writeClock(update, micro);
+    return task.inputs(await source.next(), source.imageShape, update, micro);
+  };
+  return { model, buffers, state, step, inputs };
 }
 
-async function images(source: ToySource): Promise<tf.Tensor> {
-  const batch = await source.next();
-  return tf.tensor(batch.images, [batch.files.length, 3, 8, 8]);
-}
+const tensorOf = (batch: HostBatch, name: string): tf.Tensor => tf.tensor(batch[name]!.values, [...batch[name]!.shape], batch[name]!.dtype);
+const loss = async (step: TrainingStep, batch: HostBatch): Promise<number> => (await step.micro(batch).done).loss.dataSync()[0] as number;
 
 function weights(buffers: FlatBuffers): Map<string, Float32Array> {
   return new Map(buffers.names.map((name, i) => [name, buffers.read('weights', i)]));
@@ -48,23 +54,21 @@ describe.each([CPU_BACKEND, 'cpu'])('on %s', (backend) => {
   });
 
   test('updates equal AdamW in float64 fed with tf.variableGrads', async () => {
-    const { model, buffers, state, step } = setUp();
+    const { model, buffers, step, inputs } = setUp();
     const before = weights(buffers);
     const gradients = new Map(buffers.names.map((name): [string, Float64Array[]] => [name, []]));
     const source = new ToySource();
     const lr = 1e-2;
-    for (let t = 1; t <= 3; t++) {
-      state.writeClock(t, 0);
-      const x = await images(source);
-      const mask = toyMasks(state.clock, 2);
-      const taped = tf.variableGrads(() => model.loss(x, mask, state), buffers.variables);
+    for (let t = 1; t <= 4; t++) {
+      const batch = await inputs(source, t, 0);
+      const taped = tf.variableGrads(() => model.loss(tensorOf(batch, 'images'), tensorOf(batch, 'mask')), buffers.variables);
       buffers.names.forEach((name, i) => gradients.get(name)?.push(Float64Array.from((taped.grads[buffers.variables[i]!.name] as tf.Tensor).dataSync())));
-      step.begin();
-      const { loss } = step.micro(x, toyMasks);
-      expect(loss).toBe(taped.value.dataSync()[0]);
-      const result = step.apply(lr, t);
+      await step.begin();
+      const value = await loss(step, batch);
+      expect(value).toBe(taped.value.dataSync()[0]);
+      const result = await step.apply(lr, t);
       const norm = Math.sqrt([...gradients.values()].reduce((sum, g) => sum + g[t - 1]!.reduce((s, y) => s + y * y, 0), 0));
-      expect(result.applied).toBe(true);
+      expect(result).toMatchObject({ applied: true, loss: value });
       expect(Math.abs(result.gradientNorm - norm)).toBeLessThan(1e-6 * norm);
     }
     for (const [name, w] of weights(buffers)) {
@@ -76,18 +80,21 @@ describe.each([CPU_BACKEND, 'cpu'])('on %s', (backend) => {
   test('two micro steps of half the batch are one step of the whole batch', async () => {
     const whole = setUp();
     const halves = setUp({ accumulation: 2 });
-    const source = new ToySource();
-    const x = await images(source);
-    const masks = (_: tf.Tensor, batch: number): tf.Tensor => tf.tensor(new Float32Array(batch * 4).map((__, i) => i % 2), [batch, 2, 2]);
-    whole.step.begin();
-    const { loss } = whole.step.micro(x, masks);
-    whole.step.apply(1e-2, 1);
-    halves.step.begin();
-    const parts = [0, 1].map((i) => halves.step.micro(tf.slice(x, [i, 0, 0, 0], [1, 3, 8, 8]), masks).loss);
-    halves.step.apply(1e-2, 1);
-    expect((parts[0]! + parts[1]!) / 2).toBeCloseTo(loss, 6);
+    const images = (await new ToySource().next()).images;
+    const batch = (values: Float32Array): HostBatch => {
+      const count = values.length / 192;
+      return { images: { shape: [count, 3, 8, 8], dtype: 'float32', values }, mask: { shape: [count, 2, 2], dtype: 'float32', values: new Float32Array(count * 4).map((_, i) => i % 2) } };
+    };
+    await whole.step.begin();
+    const value = await loss(whole.step, batch(images));
+    await whole.step.apply(1e-2, 1);
+    await halves.step.begin();
+    const parts = [await loss(halves.step, batch(images.subarray(0, 192))), await loss(halves.step, batch(images.subarray(192)))];
+    const result = await halves.step.apply(1e-2, 1);
+    expect(parts[0]! + parts[1]!).toBeCloseTo(value, 6);
+    expect(result.loss).toBeCloseTo(value, 6);
     const expected = weights(whole.buffers);
-    for (const [name, w] of weights(halves.buffers)) w.forEach((value, i) => expect(Math.abs(value - expected.get(name)![i]!)).toBeLessThan(1e-5));
+    for (const [name, w] of weights(halves.buffers)) w.forEach((x, i) => expect(Math.abs(x - expected.get(name)![i]!)).toBeLessThan(1e-5));
   });
 
   test('clipping: once after accumulation by default, after every micro step as a quirk', async () => {
@@ -95,11 +102,15 @@ describe.each([CPU_BACKEND, 'cpu'])('on %s', (backend) => {
     const norms: (number | null)[][] = [];
     const firstMoments: Float32Array[] = [];
     for (const clipEveryMicroStep of [false, true]) {
-      const { buffers, step } = setUp({ accumulation: 2, clip, clipEveryMicroStep });
+      const { buffers, step, inputs } = setUp({ accumulation: 2, clip, clipEveryMicroStep });
       const source = new ToySource();
-      step.begin();
-      norms.push([step.micro(await images(source), toyMasks).gradientNorm, step.micro(await images(source), toyMasks).gradientNorm]);
-      expect(step.apply(1e-3, 1).applied).toBe(true);
+      await step.begin();
+      const seen: (number | null)[] = [];
+      for (const micro of [0, 1]) seen.push((await step.micro(await inputs(source, 0, micro)).done).gradientNorm?.dataSync()[0] ?? null);
+      norms.push(seen);
+      const result = await step.apply(1e-3, 1);
+      expect(result.applied).toBe(true);
+      if (clipEveryMicroStep) expect(result.gradientNorm).toBe(seen[1]);
       const m = buffers.names.map((_, i) => buffers.read('m', i));
       firstMoments.push(Float32Array.from(m.flatMap((part) => [...part])));
     }
@@ -109,34 +120,40 @@ describe.each([CPU_BACKEND, 'cpu'])('on %s', (backend) => {
     expect(firstMoments[0]).not.toEqual(firstMoments[1]);
   });
 
-  test('a value that is not finite changes nothing and is told', async () => {
-    const { model, buffers, state, step } = setUp();
-    model.poison = (update) => (update === 1 ? NaN : 1);
-    const before = weights(buffers);
-    state.writeClock(1, 0);
-    step.begin();
-    expect(step.micro(await images(new ToySource()), toyMasks).loss).toBeNaN();
-    expect(step.apply(1e-2, 1).applied).toBe(false);
-    expect(weights(buffers)).toEqual(before);
-    expect(Object.values(buffers.gradientNorms()).some((n) => Number.isNaN(n))).toBe(true);
+  test.each([1, 2])('a value that is not finite changes nothing and is told (%i micro steps)', async (accumulation) => {
+    const { buffers, step, inputs } = setUp({ accumulation });
+    const source = new ToySource();
+    source.poison = (taken) => (taken === 3 * accumulation ? NaN : 1);
+    for (let t = 1; t <= 5; t++) {
+      const before = weights(buffers);
+      await step.begin();
+      for (let micro = 0; micro < accumulation; micro++) await step.micro(await inputs(source, t, micro)).done;
+      const result = await step.apply(1e-2, t);
+      expect(result.applied).toBe(t !== 4);
+      if (t !== 4) continue;
+      expect(result.loss).toBeNaN();
+      expect(weights(buffers)).toEqual(before);
+      expect(Object.values(buffers.gradientNorms()).some((n) => Number.isNaN(n))).toBe(true);
+    }
   });
 
-  test('no tensor is left behind by a step', async () => {
-    const { step, state } = setUp({ accumulation: 2, clip: 1, clipEveryMicroStep: true });
+  test('no tensor is left behind by a step, and none by its end', async () => {
+    const outside = tf.memory().numTensors;
+    const { buffers, state, step, inputs } = setUp({ accumulation: 2, clip: 1, clipEveryMicroStep: true });
     const source = new ToySource();
     const counts: number[] = [];
-    for (let t = 1; t <= 4; t++) {
-      step.begin();
-      for (const micro of [0, 1]) {
-        state.writeClock(t, micro);
-        const x = await images(source);
-        step.micro(x, toyMasks);
-        x.dispose();
-      }
-      step.apply(1e-3, t);
+    for (let t = 1; t <= 5; t++) {
+      await step.begin();
+      for (const micro of [0, 1]) await step.micro(await inputs(source, t, micro)).done;
+      await step.apply(1e-3, t);
       counts.push(tf.memory().numTensors);
     }
-    expect(new Set(counts.slice(1)).size).toBe(1);
+    expect(new Set(counts.slice(2)).size).toBe(1);
+    const parameters = buffers.variables.length;
+    step.dispose();
+    buffers.dispose();
+    state.dispose();
+    expect(tf.memory().numTensors - outside).toBe(parameters);
   });
 
   test('groups must cover the model exactly', () => {

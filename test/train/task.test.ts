@@ -8,6 +8,7 @@ import '../../ts/backend';
 import { encodeNpy } from '../../ts/formats/npy';
 import { disposeModel } from '../../ts/nn/module';
 import { constantLoss } from '../../ts/train/constant_predictor';
+import { drawMasks } from '../../ts/train/masked_task';
 import { buildModel } from '../../ts/train/model_build';
 import { recipeFromYaml, type Recipe } from '../../ts/train/recipe';
 import { withMaskGrid } from '../../ts/train/task';
@@ -30,8 +31,8 @@ const tiny = (...overrides: string[]): Recipe => recipeFromYaml(TINY, 'tiny', ov
 
 describe('masks', () => {
   test.each(['random', 'square', 'block'])('%s: the source gives a function of seed, step, micro step and sample', (strategy) => {
-    const { masks, masking, model } = buildModel(tiny(`masking.strategy=${strategy}`, 'masking.patchSize=8', 'masking.minCells=2', 'masking.ratio=0.3'));
-    const draw = (...clock: number[]): number[] => tf.tidy(() => Array.from(masks(tf.tensor1d([...clock, 0], 'int32'), 3).dataSync()));
+    const { masking, model } = buildModel(tiny(`masking.strategy=${strategy}`, 'masking.patchSize=8', 'masking.minCells=2', 'masking.ratio=0.3'));
+    const draw = (seed: number, step: number, micro: number): number[] => tf.tidy(() => Array.from(drawMasks(masking, tf.tensor1d([seed, step, micro, 0], 'int32'), { seed, step, micro }, 3).dataSync()));
     const first = draw(7, 5, 1);
     expect(draw(7, 5, 1)).toEqual(first);
     expect(first).toEqual(Array.from(masking.onHost({ seed: 7, step: 5, micro: 1 }, 3)));
@@ -46,8 +47,9 @@ describe('masks', () => {
     const file = npy('half.npy', [2, 2], Float32Array.of(1, 1, 0, 0));
     for (const name of [join(folder, 'half.png'), join(folder, 'cells.png'), file]) {
       const recipe = await withMaskGrid(tiny('masking.strategy=explicit', `masking.file=${name}`));
-      const { masks, model } = buildModel(recipe);
-      const mask = tf.tidy(() => Array.from(masks(tf.tensor1d([0, 0, 0, 0], 'int32'), 1).dataSync()));
+      const { masking, model } = buildModel(recipe);
+      expect(masking.shape(1)).toEqual([1, 16, 16]);
+      const mask = Array.from(masking.onHost({ seed: 0, step: 0, micro: 0 }, 1));
       expect(mask).toEqual(Array.from({ length: 256 }, (_, i) => (i < 128 ? 1 : 0)));
       expect(recipeFromYaml(JSON.stringify(recipe), 'stored')).toEqual(recipe);
       disposeModel(model);

@@ -9,6 +9,7 @@ import { flatBuffers } from '../../ts/train/flat_buffers';
 import type { LogRecord } from '../../ts/train/metrics';
 import { pretrainGroups } from '../../ts/train/param_groups';
 import { parseRecipe, type PartialRecipe } from '../../ts/train/recipe';
+import { MaskedTask } from '../../ts/train/masked_task';
 import { Trainer } from '../../ts/train/trainer';
 import { ToyModel, ToySource, toyMasks, toyParameters } from '../helpers/toy_run';
 
@@ -34,14 +35,14 @@ function setUp(setting: Setting) {
     optimizer: { baseLr: 0.3, clip: 1, ...given.optimizer }, checkpoint: { everySteps: 4, keep: 2, ...given.checkpoint },
   });
   const model = new ToyModel();
-  if (setting.poison) model.poison = setting.poison;
   const parameters = toyParameters(model);
   const buffers = flatBuffers(parameters, pretrainGroups([...parameters].map(([name, p]) => ({ name, shape: p.shape })), 0.05), 0.05);
   const notes: string[] = [];
   const warnings: string[] = [];
   const source = new ToySource(2, setting.batches ?? 5);
+  if (setting.poison) source.poison = setting.poison;
   const trainer: Trainer = new Trainer({
-    recipe, model, buffers, masks: toyMasks, source, out, versions: {},
+    recipe, task: new MaskedTask(model, toyMasks, recipe.train.seed), buffers, source, out, versions: {},
     validate: setting.validate ? () => Promise.resolve({ loss: 0.5, constantLoss: 1, images: 4 }) : null,
     resume: setting.resume ? latestCheckpoint(checkpointsFolder(out), (w) => warnings.push(w)) : null,
     reporter: {

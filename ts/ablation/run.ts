@@ -50,7 +50,7 @@ export interface GridRun {
 }
 
 /** Keys in which a cell may differ from what its folder was made with: they change neither training nor result. */
-const FREE_KEYS = ['name', 'log', 'checkpoint', 'train.maxNonFinite', 'data.folder', 'data.workers', 'data.validationFolder'];
+const FREE_KEYS = ['name', 'log', 'checkpoint', 'train.maxNonFinite', 'train.recorded', 'data.folder', 'data.workers', 'data.validationFolder'];
 
 const AVG_DIST_DRAWS = { draws: 500, seed: 1 };
 
@@ -62,7 +62,7 @@ export const maskedLoss: AfterCell = async ({ built, data }, recipe): Promise<Me
   const held = data.openValidation();
   if (!held) return {};
   try {
-    const { loss, constantLoss } = await evaluateMasked(built.model, built.masks, held, recipe.train.seed, recipe.loss);
+    const { loss, constantLoss } = await evaluateMasked(built.model, built.masking, held, recipe.train.seed, recipe.loss);
     return { 'masked loss': loss, 'best constant': constantLoss, 'share of it': loss / constantLoss };
   } finally {
     await held.close();

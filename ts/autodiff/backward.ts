@@ -40,8 +40,19 @@ function record(f: () => tf.Tensor): { y: tf.Tensor; tape: TapeNode[] } {
   }
 }
 
-/** What the walk needs to know of a tape: which nodes lie between xs and y, which tensors depend on xs, and where each x is complete. */
-function plan(tape: TapeNode[], xs: readonly tf.Tensor[], y: tf.Tensor): { onPath: boolean[]; live: Set<number>; completeAt: Map<number, number[]> } {
+/** What the walk needs to know of a tape. */
+interface Plan {
+  /** Which nodes lie between xs and y. */
+  onPath: boolean[];
+  /** Ids of the tensors that depend on xs. */
+  live: Set<number>;
+  /** Which xs are complete after a node. */
+  completeAt: Map<number, number[]>;
+  /** How many inputs of the nodes on the path a tensor is. */
+  uses: Map<number, number>;
+}
+
+function plan(tape: TapeNode[], xs: readonly tf.Tensor[], y: tf.Tensor): Plan {
   const live = new Set(xs.map((x) => x.id));
   const fromX = tape.map((node) => {
     const depends = Object.values(node.inputs).some((input) => live.has(input.id));
@@ -51,20 +62,24 @@ function plan(tape: TapeNode[], xs: readonly tf.Tensor[], y: tf.Tensor): { onPat
   const leadsToY = new Set([y.id]);
   const onPath = new Array<boolean>(tape.length).fill(false);
   const firstUse = new Map<number, number>();
+  const uses = new Map<number, number>();
   for (let i = tape.length - 1; i >= 0; i--) {
     const node = tape[i] as TapeNode;
     if (!node.outputs.some((output) => leadsToY.has(output.id))) continue;
     for (const input of Object.values(node.inputs)) leadsToY.add(input.id);
     if (!fromX[i]) continue;
     onPath[i] = true;
-    for (const input of Object.values(node.inputs)) firstUse.set(input.id, i);
+    for (const { id } of Object.values(node.inputs)) {
+      firstUse.set(id, i);
+      uses.set(id, (uses.get(id) ?? 0) + 1);
+    }
   }
   const completeAt = new Map<number, number[]>();
   xs.forEach((x, index) => {
     const node = firstUse.get(x.id);
     if (node !== undefined) completeAt.set(node, [...(completeAt.get(node) ?? []), index]);
   });
-  return { onPath, live, completeAt };
+  return { onPath, live, completeAt, uses };
 }
 
 /** The gradients under way, by tensor id. One tensor may be the gradient of several ids (an addition passes dy on), so holders are counted. */
@@ -109,15 +124,52 @@ class Gradients {
   }
 }
 
-/** Adds the gradients of a node's inputs, given those of its outputs. */
-function stepBack(node: TapeNode, live: Set<number>, gradients: Gradients): void {
+/** Where gradients of the node under way may be written, by the id of the input. */
+class Places {
+  readonly taken = new Set<number>();
+
+  constructor(private readonly offers: ReadonlyMap<number, () => tf.TensorInfo | null>) {}
+
+  take(input: tf.Tensor): tf.TensorInfo | null {
+    const place = this.offers.get(input.id)?.() ?? null;
+    if (place) this.taken.add(input.id);
+    return place;
+  }
+}
+
+let places: Places | null = null;
+
+/**
+ * Memory for the gradient of an input of the op whose gradient is being computed, or null where it makes its own.
+ * An op that gets a place fills all of it and returns a tensor over it as that input's gradient.
+ */
+export function gradientPlace(input: tf.Tensor): tf.TensorInfo | null {
+  return places?.take(input) ?? null;
+}
+
+/** As {@link gradientPlace}, of the op that is being differentiated now, for use later inside another walk. */
+export function gradientPlaces(): (input: tf.Tensor) => tf.TensorInfo | null {
+  const now = places;
+  return (input) => now?.take(input) ?? null;
+}
+
+/** Adds the gradients of a node's inputs, given those of its outputs. `offers`: places for those that are complete with this node. */
+function stepBack(node: TapeNode, live: Set<number>, gradients: Gradients, offers: ReadonlyMap<number, () => tf.TensorInfo | null>): Set<number> {
   if (node.gradient == null) {
     throw new SimmimError('unsupported', 'backward', `tfjs kernel ${node.kernelName} has no gradient and lies between the loss and a variable`);
   }
+  const outer = places;
+  const own = new Places(offers);
   tf.tidy(() => {
     // tfjs would upload zeros from the host for an output that nobody used; these are made on the device.
     const dys = node.outputs.map((output) => gradients.get(output.id) ?? tf.fill(output.shape, 0, output.dtype as 'float32'));
-    const thunks = (node.gradient as NonNullable<TapeNode['gradient']>)(dys);
+    let thunks: ReturnType<NonNullable<TapeNode['gradient']>>;
+    places = own;
+    try {
+      thunks = (node.gradient as NonNullable<TapeNode['gradient']>)(dys);
+    } finally {
+      places = outer;
+    }
     for (const [name, input] of Object.entries(node.inputs)) {
       if (!live.has(input.id)) continue;
       const thunk = thunks[name];
@@ -126,17 +178,26 @@ function stepBack(node: TapeNode, live: Set<number>, gradients: Gradients): void
       if (gradient.dtype !== 'float32' || !tf.util.arraysEqual(gradient.shape, input.shape)) {
         throw new SimmimError('internal', 'backward', `the gradient of ${node.kernelName} for ${name} is ${gradient.dtype} [${gradient.shape}], expected float32 [${input.shape}]`);
       }
-      gradients.add(input.id, gradient);
+      if (!own.taken.has(input.id)) gradients.add(input.id, gradient);
     }
   });
+  return own.taken;
 }
 
-/**
- * Records y = f(), then calls `onGrad(i, d)` once for every xs[i] that y depends on, with d = dyᵀ ∂y/∂xs[i],
- * in the order in which they complete. `d` is freed when onGrad returns, so keep a clone, and may be shared, so
- * do not write into it. `dy` null is ones. Returns y.
- */
-export function pullBack(f: () => tf.Tensor, xs: readonly tf.Tensor[], dy: tf.Tensor | null, onGrad: (index: number, gradient: tf.Tensor) => void): tf.Tensor {
+/** Takes the gradients of a walk. */
+export interface GradientSink {
+  /**
+   * The gradient of xs[index] is complete: called once for each that the result depends on, in the order in which
+   * they complete. `gradient` is freed when the call returns, so keep a clone, and may be shared, so do not write
+   * into it; null means that it has been written to `place(index)`.
+   */
+  onGrad(index: number, gradient: tf.Tensor | null): void;
+  /** Memory of xs[index]'s shape that the op which makes its gradient may fill, whatever was there. Asked for only where one op makes all of it. */
+  place?(index: number): tf.TensorInfo | null;
+}
+
+/** Records y = f(), then hands dyᵀ ∂y/∂xs[i] to the sink for every xs[i] that y depends on. `dy` null is ones. Returns y. */
+export function pullBack(f: () => tf.Tensor, xs: readonly tf.Tensor[], dy: tf.Tensor | null, sink: GradientSink): tf.Tensor {
   const { y, tape } = record(() => {
     const result = f();
     return xs.includes(result) ? tf.clone(result) : result;
@@ -145,13 +206,16 @@ export function pullBack(f: () => tf.Tensor, xs: readonly tf.Tensor[], dy: tf.Te
     for (const node of tape) tf.dispose(node.saved);
     throw new SimmimError('invalid_argument', 'checkpoint', `block gave [${y.shape}] when run again, [${dy.shape}] at first: it must be a function of its inputs`);
   }
-  const { onPath, live, completeAt } = plan(tape, xs, y);
+  const { onPath, live, completeAt, uses } = plan(tape, xs, y);
   tape.forEach((node, i) => onPath[i] || tf.dispose(node.saved));
   const seed = dy ? tf.clone(dy) : tf.onesLike(y);
   const gradients = new Gradients(seed.id);
-  const give = (index: number): void => {
+  const offers = new Map<number, () => tf.TensorInfo | null>();
+  const { place } = sink;
+  if (place) xs.forEach(({ id }, index) => uses.get(id) === 1 && offers.set(id, () => place(index)));
+  const give = (index: number, taken: ReadonlySet<number>): void => {
     const { id } = xs[index] as tf.Tensor;
-    onGrad(index, gradients.get(id) as tf.Tensor);
+    sink.onGrad(index, taken.has(id) ? null : (gradients.get(id) as tf.Tensor));
     gradients.drop(id);
   };
   gradients.add(y.id, seed);
@@ -159,13 +223,14 @@ export function pullBack(f: () => tf.Tensor, xs: readonly tf.Tensor[], dy: tf.Te
     for (let i = tape.length - 1; i >= 0; i--) {
       const node = tape.pop() as TapeNode;
       if (!onPath[i]) continue;
+      let taken: ReadonlySet<number>;
       try {
-        stepBack(node, live, gradients);
+        taken = stepBack(node, live, gradients, offers);
       } finally {
         tf.dispose(node.saved);
       }
       for (const output of node.outputs) gradients.drop(output.id);
-      for (const index of completeAt.get(i) ?? []) give(index);
+      for (const index of completeAt.get(i) ?? []) give(index, taken);
     }
   } catch (error) {
     y.dispose();
@@ -181,15 +246,17 @@ export function pullBack(f: () => tf.Tensor, xs: readonly tf.Tensor[], dy: tf.Te
  * The loss and the gradients of the variables it depends on, as tf.variableGrads computes them, with the memory
  * of a streaming walk.
  *
- * `onGrad(index, gradient)` is called once for each variable, index into `variables`, as soon as its gradient
+ * `sink.onGrad(index, gradient)` is called once for each variable, index into `variables`, as soon as its gradient
  * is complete: variables used late in the forward pass come first. A variable the loss does not depend on
  * gets no call. The gradient lives until onGrad returns (tf.keep(tf.clone(g)) to hold it) and is read-only;
- * tensors made inside onGrad are tidied. Returns the loss; the caller disposes it.
+ * tensors made inside onGrad are tidied. With `sink.place`, ops of ours write gradients where they are wanted. A
+ * function instead of a sink is its onGrad. Returns the loss; the caller disposes it.
  *
  * Throws `invalid_argument` when the loss is not a float32 scalar, depends on none of the variables, or a variable
  * is listed twice; `unsupported` when an op on the way has no gradient.
  */
-export function backward(loss: () => tf.Scalar, variables: readonly tf.Variable[], onGrad: (index: number, gradient: tf.Tensor) => void): tf.Scalar {
+export function backward(loss: () => tf.Scalar, variables: readonly tf.Variable[], sink: GradientSink | ((index: number, gradient: tf.Tensor) => void)): tf.Scalar {
+  const { onGrad, place } = typeof sink === 'function' ? { onGrad: sink as GradientSink['onGrad'], place: undefined } : sink;
   const ids = new Set(variables.map((variable) => variable.id));
   if (ids.size < variables.length) throw new SimmimError('invalid_argument', 'backward', 'variables lists a variable twice');
   let calls = 0;
@@ -201,12 +268,13 @@ export function backward(loss: () => tf.Scalar, variables: readonly tf.Variable[
     }
     return y;
   };
-  const value = pullBack(checked, variables, null, (index, gradient) => {
+  const counted = (index: number, gradient: tf.Tensor | null): void => {
     calls++;
     tf.tidy(() => {
       onGrad(index, gradient);
     });
-  });
+  };
+  const value = pullBack(checked, variables, null, { onGrad: counted, ...(place ? { place } : {}) });
   if (calls === 0) {
     value.dispose();
     throw new SimmimError('invalid_argument', 'backward', `the loss depends on none of the ${variables.length} variables`);

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { pullBack } from './backward';
+import { gradientPlaces, pullBack } from './backward';
 
 /**
  * Activation checkpointing (Chen et al. 2016): a version of `block` that saves only its inputs and runs again
@@ -29,9 +29,24 @@ export function checkpoint(block: (...inputs: tf.Tensor[]) => tf.Tensor, variabl
 function recompute(block: (...inputs: tf.Tensor[]) => tf.Tensor, inputs: tf.Tensor[], variables: readonly tf.Variable[], dy: tf.Tensor): tf.Tensor[] {
   const xs: tf.Tensor[] = [...inputs, ...variables];
   const gradients: (tf.Tensor | undefined)[] = xs.map(() => undefined);
-  const y = pullBack(() => block(...inputs), xs, dy, (index, gradient) => {
-    gradients[index] = tf.clone(gradient);
+  const placeOf = gradientPlaces();
+  const placed = new Map<number, tf.TensorInfo>();
+  const y = pullBack(() => block(...inputs), xs, dy, {
+    onGrad: (index, gradient) => {
+      gradients[index] = gradient ? tf.clone(gradient) : viewOf(placed.get(index) as tf.TensorInfo);
+    },
+    place: (index) => {
+      const place = placeOf(xs[index] as tf.Tensor);
+      if (place) placed.set(index, place);
+      return place;
+    },
   });
   y.dispose();
   return xs.map((x, index) => gradients[index] ?? tf.fill(x.shape, 0));
+}
+
+/** Another tensor over the same values. */
+function viewOf(info: tf.TensorInfo): tf.Tensor {
+  tf.backend().incRef(info.dataId);
+  return tf.engine().makeTensorFromTensorInfo(info);
 }

@@ -1,2 +1,2 @@
-export { backward } from './backward';
+export { backward, gradientPlace, type GradientSink } from './backward';
 export { checkpoint } from './checkpoint';

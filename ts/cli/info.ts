@@ -50,6 +50,6 @@ function printPlan(title: string, model: Parameters<typeof planModel>[0], print:
   line('parameters', `${plan.parameters} (encoder ${plan.encoderParameters}, linear head ${plan.parameters - plan.encoderParameters})`);
   line('forward, per image', `${giga(plan.encoderMacs)} G multiply-adds in the encoder (as the official flops() counts)`);
   line('training, per image', `${giga(plan.trainingFlops)} GFLOPs (forward and backward, 2 for each multiply-add)`);
-  line('activations, per image', `${bytes(plan.activationBytes)} kept for the backward pass (float32, no checkpointing)`);
+  line('activations, per image', `${bytes(plan.activationBytes)} at their most (float32, no checkpointing)`);
   line('weights and optimizer', `${bytes(plan.stateBytes)} (weights, gradients, two moments)`);
 }

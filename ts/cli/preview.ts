@@ -1,4 +1,3 @@
-import * as tf from '@tensorflow/tfjs-core';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { Sampler, type BatchSource } from '../data';
@@ -10,7 +9,7 @@ import { Masking } from '../simmim';
 import { imageSizeOf, statisticsOf, type Recipe } from '../train/recipe';
 import { loadRecipe } from '../train/recipe_files';
 import { openRunData } from '../train/run_data';
-import { maskSource, maskStrategy, modelPatch, withMaskGrid } from '../train/task';
+import { maskStrategy, modelPatch, withMaskGrid } from '../train/task';
 import { collect, wholeNumber, wholeOrZero } from './arguments';
 import { useBackend } from './backend';
 
@@ -92,7 +91,7 @@ function firstPictures(sampler: Sampler, epoch: number, count: number): number[]
 async function picturesOfEpoch(recipe: Recipe, source: BatchSource, sampler: Sampler, epoch: number, wanted: readonly number[]): Promise<Map<number, [Uint8Array, Uint8Array]>> {
   const size = imageSizeOf(recipe);
   const patch = modelPatch(recipe);
-  const masks = maskSource(new Masking(maskStrategy(recipe), size, patch));
+  const masks = new Masking(maskStrategy(recipe), size, patch);
   const { accumulation, seed } = recipe.train;
   const found = new Map<number, [Uint8Array, Uint8Array]>();
   for (let step = 0; step < sampler.batchesPerEpoch && found.size < wanted.length; step++) {
@@ -101,7 +100,7 @@ async function picturesOfEpoch(recipe: Recipe, source: BatchSource, sampler: Sam
     source.restore({ epoch, step, broken: source.state().broken });
     const { images, files } = await source.next();
     const i = epoch * source.batchesPerEpoch + step;
-    const mask = tf.tidy(() => masks(tf.tensor1d(Int32Array.of(seed, Math.floor(i / accumulation), i % accumulation, 0), 'int32'), files.length).dataSync());
+    const mask = masks.onHost({ seed, step: Math.floor(i / accumulation), micro: i % accumulation }, files.length);
     const [values, cells] = [images.length / files.length, mask.length / files.length];
     for (const [index, row] of rows) {
       const input = toRgb(images.subarray(row * values, (row + 1) * values), statisticsOf(recipe));

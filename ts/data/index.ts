@@ -1,4 +1,4 @@
-export type { Batch, BatchSource, SourceState } from './types';
+export type { Batch, BatchSource, LeasedBatch, SourceState } from './types';
 export { ImageDataset, findSplits, openImageFolder, IMAGE_EXTENSIONS } from './dataset';
 export type { FolderOptions, Region, Sample, SampleLocation } from './dataset';
 export { openTar, openZip } from './archives';

@@ -14,7 +14,7 @@ import { SampleMaker, type SampleJob, type SampleKernels } from './sample';
 import { Sampler, replacementIndex, type SamplerOptions } from './sampler';
 import { Staging } from './staging';
 import { transform, type Transform, type TransformOptions } from './transform';
-import type { Batch, BatchSource, SourceState } from './types';
+import type { Batch, BatchSource, LeasedBatch, SourceState } from './types';
 
 export interface PipelineOptions extends Omit<SamplerOptions, 'length'> {
   transform: TransformOptions;
@@ -132,7 +132,14 @@ class Pipeline implements BatchSource {
     this.wake?.();
   }
 
-  next(): Promise<Batch> {
+  async next(): Promise<Batch> {
+    const { release, ...leased } = await this.lease();
+    const batch = { ...leased, images: leased.images.slice() };
+    release();
+    return batch;
+  }
+
+  lease(): Promise<LeasedBatch> {
     const result = this.last.then(() => this.take());
     this.last = result.catch(() => undefined);
     return result;
@@ -168,7 +175,7 @@ class Pipeline implements BatchSource {
     await Promise.all(this.workers.splice(0).map(closeWorker));
   }
 
-  private async take(): Promise<Batch> {
+  private async take(): Promise<LeasedBatch> {
     this.check();
     const batch = await this.head();
     await this.fillRows(batch, batch.rows);
@@ -177,14 +184,19 @@ class Pipeline implements BatchSource {
       if (this.workers.length > 0) this.send(batch, failed);
       await this.fillRows(batch, failed);
     }
-    const result = this.toBatch(batch);
     this.staged = this.staged.filter((b) => b !== batch);
     this.taken = this.after(batch.epoch, batch.step);
-    if (this.workers.length > 0) {
+    const images = this.staging.pixelsOf(batch.slot, batch.rows.length);
+    // Without workers there is one slot, into which the next batch will be made.
+    if (this.maker) return { ...this.describe(batch), images: images.slice(), release: () => undefined };
+    let leased = true;
+    const release = (): void => {
+      if (!leased || this.closed) return;
+      leased = false;
       this.free.push(batch.slot);
       this.schedule();
-    }
-    return result;
+    };
+    return { ...this.describe(batch), images, release };
   }
 
   /** The batch to take next; after a `restore`, waits for a slot whose old rows are finished. */
@@ -291,10 +303,9 @@ class Pipeline implements BatchSource {
     return step + 1 < this.batchesPerEpoch ? { epoch, step: step + 1 } : { epoch: epoch + 1, step: 0 };
   }
 
-  private toBatch(batch: Staged): Batch {
+  private describe(batch: Staged): Omit<Batch, 'images'> {
     const samples = batch.rows.map((r) => this.dataset.sample(r.index));
     return {
-      images: this.staging.copy(batch.slot, batch.rows.length),
       files: samples.map((s) => s.name),
       indices: batch.rows.map((r) => r.index),
       ...(this.classes.length > 0 ? { labels: Int32Array.from(samples, (s) => s.label) } : {}),

@@ -52,11 +52,11 @@ export class Staging {
     return this.pixels.subarray(from, from + rowFloats);
   }
 
-  /** A copy of the first `rows` rows of a slot, in memory of its own. */
-  copy(slot: number, rows: number): Float32Array {
+  /** The first `rows` rows of a slot. */
+  pixelsOf(slot: number, rows: number): Float32Array {
     const { batchSize, rowFloats } = this.buffers;
     const from = slot * batchSize * rowFloats;
-    return this.pixels.slice(from, from + rows * rowFloats);
+    return this.pixels.subarray(from, from + rows * rowFloats);
   }
 
   /** The next unclaimed number in [base, end), or -1. */

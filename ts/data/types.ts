@@ -19,6 +19,11 @@ export interface Batch {
   step: number;
 }
 
+/** A batch whose `images` are still the source's memory: valid, and not to be written, until `release`. */
+export interface LeasedBatch extends Batch {
+  release(): void;
+}
+
 /** Plain JSON: where a source stands, to be stored in a checkpoint. */
 export interface SourceState {
   /** Epoch and step of the batch that the next `next()` yields. */
@@ -47,6 +52,8 @@ export interface BatchSource {
    * the files is broken, or when a worker died; code 'disposed' after `close`.
    */
   next(): Promise<Batch>;
+  /** As next(), without copying the images. The source stages no further than its memory reaches until they are released. */
+  lease(): Promise<LeasedBatch>;
   /** Position of the next batch, as plain JSON. Batches that were prefetched but not taken do not count. */
   state(): SourceState;
   /** Continues at a position that `state()` gave. Prefetched batches are thrown away. */

@@ -32,6 +32,7 @@ export const KERNEL_NAMES = [
   'drop_path_grad',
   'accumulate',
   'grad_norm',
+  'grad_clip',
   'adamw',
   'strided_copy',
   'gather',
@@ -880,6 +881,23 @@ export function gradNorm(a: GradNormArgs, m: Mailbox = mailbox()): void {
   m.adopt(a.y, y);
 }
 
+export interface GradClipArgs {
+  /** inout, f32 */
+  flat: NativeTensor;
+  /** in, f32 */
+  norm: NativeTensor;
+  /** number */
+  clip: number;
+}
+
+export function gradClip(a: GradClipArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.flat);
+  m.tensor(a.norm);
+  m.scalar(a.clip);
+  m.call(29);
+}
+
 export interface AdamwArgs {
   /** inout, f32 */
   weights: NativeTensor;
@@ -915,7 +933,7 @@ export function adamw(a: AdamwArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.decayScale);
   m.tensor(a.hyper);
   m.tensor(a.shadow);
-  m.call(29);
+  m.call(30);
 }
 
 export interface StridedCopyArgs {
@@ -944,7 +962,7 @@ export function stridedCopy(a: StridedCopyArgs, m: Mailbox = mailbox()): void {
   m.list(a.yStrides);
   m.scalar(a.xOffset);
   m.scalar(a.yOffset);
-  m.call(30);
+  m.call(31);
 }
 
 export interface GatherArgs {
@@ -961,7 +979,7 @@ export function gather(a: GatherArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   m.tensor(a.indices);
   const y = m.tensor(a.y);
-  m.call(31);
+  m.call(32);
   m.adopt(a.y, y);
 }
 
@@ -982,7 +1000,7 @@ export function gatherNd(a: GatherNdArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.indices);
   const y = m.tensor(a.y);
   m.list(a.strides);
-  m.call(32);
+  m.call(33);
   m.adopt(a.y, y);
 }
 
@@ -1006,7 +1024,7 @@ export function scatterNd(a: ScatterNdArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.updates);
   m.list(a.strides);
   m.scalar(a.add);
-  m.call(33);
+  m.call(34);
 }
 
 export interface SegmentSumArgs {
@@ -1023,7 +1041,7 @@ export function segmentSum(a: SegmentSumArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   m.tensor(a.ids);
   const y = m.tensor(a.y);
-  m.call(34);
+  m.call(35);
   m.adopt(a.y, y);
 }
 
@@ -1044,7 +1062,7 @@ export function oneHot(a: OneHotArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.on);
   m.scalar(a.off);
-  m.call(35);
+  m.call(36);
   m.adopt(a.y, y);
 }
 
@@ -1059,7 +1077,7 @@ export function softmax(a: SoftmaxArgs, m: Mailbox = mailbox()): void {
   m.begin();
   m.tensor(a.x);
   const y = m.tensor(a.y);
-  m.call(36);
+  m.call(37);
   m.adopt(a.y, y);
 }
 
@@ -1083,7 +1101,7 @@ export function scan(a: ScanArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.product);
   m.scalar(a.exclusive);
   m.scalar(a.reverse);
-  m.call(37);
+  m.call(38);
   m.adopt(a.y, y);
 }
 
@@ -1101,7 +1119,7 @@ export function topK(a: TopKArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   const values = m.tensor(a.values);
   const indices = m.tensor(a.indices);
-  m.call(38);
+  m.call(39);
   m.adopt(a.values, values);
   m.adopt(a.indices, indices);
 }
@@ -1150,7 +1168,7 @@ export function resample(a: ResampleArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.windowLeft);
   m.scalar(a.flip);
   m.scalar(a.bicubic);
-  m.call(39);
+  m.call(40);
   m.adopt(a.y, y);
 }
 
@@ -1183,7 +1201,7 @@ export function jpegDecode(a: JpegDecodeArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.imageWidth);
   m.scalar(a.top);
   m.scalar(a.left);
-  m.call(40);
+  m.call(41);
   m.adopt(a.pixels, pixels);
   m.adopt(a.status, status);
 }
@@ -1208,7 +1226,7 @@ export function attention(a: AttentionArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.heads);
   m.scalar(a.scale);
-  m.call(41);
+  m.call(42);
   m.adopt(a.y, y);
 }
 
@@ -1238,7 +1256,7 @@ export function attentionGrad(a: AttentionGradArgs, m: Mailbox = mailbox()): voi
   const dbias = m.tensor(a.dbias);
   m.scalar(a.heads);
   m.scalar(a.scale);
-  m.call(42);
+  m.call(43);
   m.adopt(a.dqkv, dqkv);
   m.adopt(a.dbias, dbias);
 }
@@ -1272,7 +1290,7 @@ export function windowAttention(a: WindowAttentionArgs, m: Mailbox = mailbox()):
   m.scalar(a.scale);
   m.list(a.window);
   m.list(a.shift);
-  m.call(43);
+  m.call(44);
   m.adopt(a.y, y);
 }
 
@@ -1314,7 +1332,7 @@ export function windowAttentionGrad(a: WindowAttentionGradArgs, m: Mailbox = mai
   m.scalar(a.scale);
   m.list(a.window);
   m.list(a.shift);
-  m.call(44);
+  m.call(45);
   m.adopt(a.dqkv, dqkv);
   m.adopt(a.dtable, dtable);
   m.adopt(a.dscales, dscales);
@@ -1346,7 +1364,7 @@ export function conv(a: ConvArgs, m: Mailbox = mailbox()): void {
   m.list(a.window);
   m.scalar(a.activation);
   m.scalar(a.alpha);
-  m.call(45);
+  m.call(46);
   m.adopt(a.y, y);
 }
 
@@ -1367,7 +1385,7 @@ export function convInputGrad(a: ConvInputGradArgs, m: Mailbox = mailbox()): voi
   m.tensor(a.filter);
   const dx = m.tensor(a.dx);
   m.list(a.window);
-  m.call(46);
+  m.call(47);
   m.adopt(a.dx, dx);
 }
 
@@ -1388,7 +1406,7 @@ export function convFilterGrad(a: ConvFilterGradArgs, m: Mailbox = mailbox()): v
   m.tensor(a.dy);
   const dfilter = m.tensor(a.dfilter);
   m.list(a.window);
-  m.call(47);
+  m.call(48);
   m.adopt(a.dfilter, dfilter);
 }
 
@@ -1418,7 +1436,7 @@ export function depthwise(a: DepthwiseArgs, m: Mailbox = mailbox()): void {
   m.list(a.window);
   m.scalar(a.activation);
   m.scalar(a.alpha);
-  m.call(48);
+  m.call(49);
   m.adopt(a.y, y);
 }
 
@@ -1439,7 +1457,7 @@ export function depthwiseInputGrad(a: DepthwiseInputGradArgs, m: Mailbox = mailb
   m.tensor(a.filter);
   const dx = m.tensor(a.dx);
   m.list(a.window);
-  m.call(49);
+  m.call(50);
   m.adopt(a.dx, dx);
 }
 
@@ -1460,7 +1478,7 @@ export function depthwiseFilterGrad(a: DepthwiseFilterGradArgs, m: Mailbox = mai
   m.tensor(a.dy);
   const dfilter = m.tensor(a.dfilter);
   m.list(a.window);
-  m.call(50);
+  m.call(51);
   m.adopt(a.dfilter, dfilter);
 }
 
@@ -1490,7 +1508,7 @@ export function pool(a: PoolArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.average);
   m.scalar(a.batchPositions);
   m.scalar(a.none);
-  m.call(51);
+  m.call(52);
   m.adopt(a.y, y);
   m.adopt(a.positions, positions);
 }
@@ -1518,7 +1536,7 @@ export function poolGrad(a: PoolGradArgs, m: Mailbox = mailbox()): void {
   m.list(a.window);
   m.scalar(a.average);
   m.scalar(a.last);
-  m.call(52);
+  m.call(53);
   m.adopt(a.dx, dx);
 }
 
@@ -1539,7 +1557,7 @@ export function dilation(a: DilationArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.filter);
   const y = m.tensor(a.y);
   m.list(a.window);
-  m.call(53);
+  m.call(54);
   m.adopt(a.y, y);
 }
 
@@ -1563,7 +1581,7 @@ export function dilationInputGrad(a: DilationInputGradArgs, m: Mailbox = mailbox
   m.tensor(a.dy);
   const dx = m.tensor(a.dx);
   m.list(a.window);
-  m.call(54);
+  m.call(55);
   m.adopt(a.dx, dx);
 }
 
@@ -1587,7 +1605,7 @@ export function dilationFilterGrad(a: DilationFilterGradArgs, m: Mailbox = mailb
   m.tensor(a.dy);
   const dfilter = m.tensor(a.dfilter);
   m.list(a.window);
-  m.call(55);
+  m.call(56);
   m.adopt(a.dfilter, dfilter);
 }
 
@@ -1617,7 +1635,7 @@ export function batchNorm(a: BatchNormArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.offset);
   const y = m.tensor(a.y);
   m.scalar(a.eps);
-  m.call(56);
+  m.call(57);
   m.adopt(a.y, y);
 }
 
@@ -1644,7 +1662,7 @@ export function lrn(a: LrnArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.bias);
   m.scalar(a.alpha);
   m.scalar(a.beta);
-  m.call(57);
+  m.call(58);
   m.adopt(a.y, y);
 }
 
@@ -1677,6 +1695,6 @@ export function lrnGrad(a: LrnGradArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.bias);
   m.scalar(a.alpha);
   m.scalar(a.beta);
-  m.call(58);
+  m.call(59);
   m.adopt(a.dx, dx);
 }

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { gradientPlace } from '../autodiff';
 import type { NativeBackend } from '../backend/backend';
 import { registerGradients } from '../backend/gradients';
 import { SimmimError } from '../errors';
@@ -17,6 +18,8 @@ export interface Saved<I> {
   outputs: tf.Tensor[];
   /** Whether an input was given, saved or not. */
   given(input: keyof I): boolean;
+  /** Where the gradient of an input goes: memory that is waiting for it, or a new output of this shape. */
+  out(input: keyof I, shape: readonly number[]): tf.TensorInfo;
 }
 
 /** The half of an op that runs on our own backend: one kernel, and one call for all its gradients. */
@@ -147,9 +150,16 @@ function runWithGradient<I extends OpInputs<I>, A extends object>(name: string, 
     const outputs = runKernel(name, inputs, attrs, true);
     save([...savedInputs.map((key) => inputs[key] as tf.Tensor), ...outputs.slice(1)]);
     const gradFunc = (dy: tf.Tensor, tensors: tf.Tensor[]): tf.Tensor[] => {
-      const saved: Saved<I> = { inputs: {}, outputs: tensors.slice(savedInputs.length), given: (key) => inputs[key] !== null };
+      const backend = tf.backend() as NativeBackend;
+      const out = (key: keyof I, shape: readonly number[]): tf.TensorInfo => {
+        const place = gradientPlace(inputs[key] as tf.Tensor);
+        if (!place) return backend.output(shape);
+        backend.refInPlace(place);
+        return sameData(backend, place);
+      };
+      const saved: Saved<I> = { inputs: {}, outputs: tensors.slice(savedInputs.length), given: (key) => inputs[key] !== null, out };
       savedInputs.forEach((key, i) => (saved.inputs[key] = tensors[i] as tf.Tensor));
-      const gradients = half.gradient(tf.backend() as NativeBackend, dy, saved, attrs);
+      const gradients = half.gradient(backend, dy, saved, attrs);
       return given.map((key) => {
         const info = gradients[key];
         if (info === undefined) throw new SimmimError('internal', name, `its gradient has none for ${key}`);

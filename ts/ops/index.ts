@@ -1,8 +1,8 @@
-export { accumulate } from './accumulate';
+export { accumulate, clear } from './accumulate';
 export { adamw, hyperValues, type AdamwHyper, type AdamwSegments, type AdamwState } from './adamw';
 export { attention, type AttentionOptions } from './attention';
 export { dropPath, type DropPathOptions } from './drop_path';
-export { gradNorm } from './grad_norm';
+export { gradClip, gradNorm } from './grad_norm';
 export { layerNorm } from './layer_norm';
 export { gelu, linear, type Activation, type LinearOptions } from './linear';
 export { maskTokens } from './mask_tokens';

@@ -31,10 +31,10 @@ const layerNormOp = fusedOp<Inputs, { eps: number }>({
     },
     differentiable: ['x', 'gamma', 'beta'],
     save: ['x', 'gamma'],
-    gradient(b, dy, { inputs, outputs }) {
+    gradient(b, dy, { inputs, outputs, out }) {
       const { x, gamma } = inputs as { x: tf.Tensor; gamma: tf.Tensor };
       const [mean, rstd] = outputs as [tf.Tensor, tf.Tensor];
-      const [dx, dgamma, dbeta] = [b.output(x.shape), b.output(gamma.shape), b.output(gamma.shape)];
+      const [dx, dgamma, dbeta] = [b.output(x.shape), out('gamma', gamma.shape), out('beta', gamma.shape)];
       kernels.layerNormGrad({
         dy: b.ref(dy),
         x: b.ref(x),

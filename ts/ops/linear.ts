@@ -56,10 +56,10 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
     },
     differentiable: ['x', 'weight', 'bias', 'residual'],
     save: ['x', 'weight'],
-    gradient(b, dy, { inputs, outputs: [pre], given }) {
+    gradient(b, dy, { inputs, outputs: [pre], given, out }) {
       const { x, weight } = inputs as { x: tf.Tensor; weight: tf.Tensor };
-      const [dx, dweight] = [b.output(x.shape), b.output(weight.shape)];
-      const dbias = given('bias') ? b.output([weight.shape[0] as number]) : undefined;
+      const [dx, dweight] = [b.output(x.shape), out('weight', weight.shape)];
+      const dbias = given('bias') ? out('bias', [weight.shape[0] as number]) : undefined;
       kernels.linearGrad({
         dy: b.ref(dy),
         x: b.ref(x),

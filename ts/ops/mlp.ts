@@ -57,11 +57,11 @@ const mlpOp = fusedOp<Inputs, object>({
     },
     differentiable: ['x', 'w1', 'b1', 'w2', 'b2', 'residual'],
     save: ['x', 'w1', 'w2'],
-    gradient(b, dy, { inputs, outputs, given }) {
+    gradient(b, dy, { inputs, outputs, given, out }) {
       const { x, w1, w2 } = inputs as Taped;
       const pre = outputs[0] as tf.Tensor;
-      const [dx, dw1, dw2] = [b.output(x.shape), b.output(w1.shape), b.output(w2.shape)];
-      const [db1, db2] = [b.output([w1.shape[0] as number]), b.output([w2.shape[0] as number])];
+      const [dx, dw1, dw2] = [b.output(x.shape), out('w1', w1.shape), out('w2', w2.shape)];
+      const [db1, db2] = [out('b1', [w1.shape[0] as number]), out('b2', [w2.shape[0] as number])];
       kernels.mlpGrad({
         dy: b.ref(dy),
         x: b.ref(x),

@@ -36,9 +36,9 @@ const patchEmbedOp = fusedOp<Inputs, { patch: number }>({
     },
     differentiable: ['weight', 'bias'],
     save: ['images', 'weight'],
-    gradient(b, dy, { inputs }, { patch }) {
+    gradient(b, dy, { inputs, out }, { patch }) {
       const { images, weight } = inputs as { images: tf.Tensor; weight: tf.Tensor };
-      const [dweight, dbias] = [b.output(weight.shape), b.output([weight.shape[0] as number])];
+      const [dweight, dbias] = [out('weight', weight.shape), out('bias', [weight.shape[0] as number])];
       const flat = flattened(weight);
       kernels.patchEmbedGrad({
         dy: b.ref(dy),

@@ -153,9 +153,9 @@ const windowAttentionOp = fusedOp<Inputs, Attrs>({
     },
     differentiable: ['qkv', 'table', 'scale'],
     save: ['qkv', 'table', 'scale'],
-    gradient(b, dy, { inputs }, { heads, window, shift, factor }) {
+    gradient(b, dy, { inputs, out }, { heads, window, shift, factor }) {
       const { qkv, table, scale } = inputs as { qkv: tf.Tensor; table: tf.Tensor; scale?: tf.Tensor };
-      const [dqkv, dtable] = [b.output(qkv.shape), b.output(table.shape)];
+      const [dqkv, dtable] = [b.output(qkv.shape), out('table', table.shape)];
       const dscale = scale && b.output(scale.shape);
       kernels.windowAttentionGrad({
         dy: b.ref(dy),

@@ -183,7 +183,8 @@ export class AttentiveHead implements ProbeHead {
 
   accumulate(output: tf.Tensor, targets: tf.Tensor2D, share: number): number {
     const tokens = this.normal(output, (rows) => this.norm.train(rows));
-    const loss = backward(() => tf.mul(softCrossEntropy(this.model.apply(tokens), targets), share) as tf.Scalar, this.buffers.variables, (index, gradient) => this.buffers.accumulate(index, gradient));
+    const mean = (): tf.Scalar => tf.mul(softCrossEntropy(this.model.apply(tokens), targets), share);
+    const loss = this.buffers.collect((sink) => backward(mean, this.buffers.variables, sink), false);
     const value = (loss.dataSync()[0] as number) / share;
     tf.dispose([tokens, loss]);
     return value * targets.shape[0];

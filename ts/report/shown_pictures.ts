@@ -1,4 +1,3 @@
-import * as tf from '@tensorflow/tfjs-core';
 import { openDataset, openPipeline, type BatchSource } from '../data';
 import { SimmimError } from '../errors';
 import type { BuiltModel } from '../train/model_build';
@@ -46,7 +45,7 @@ function openPictures(recipe: Recipe, images: string | undefined, count: number)
 
 /** Reconstructs pictures under the run's own masks: those of (seed, 0), (seed, 1), ... for each sixteen of them. */
 export function underOwnMasks(built: BuiltModel, pictures: Pictures, seed: number): Reconstruction[] {
-  return inChunks(pictures, (part, i) => reconstruct(built, part, tf.tidy(() => built.masks(tf.tensor1d(Int32Array.of(seed, i, 0, 0), 'int32'), part.files.length)).dataSync() as Float32Array));
+  return inChunks(pictures, (part, i) => reconstruct(built, part, built.masking.onHost({ seed, step: i, micro: 0 }, part.files.length)));
 }
 
 /** Calls `work` for each sixteen pictures and joins the results. */

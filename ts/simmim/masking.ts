@@ -63,6 +63,11 @@ export class Masking {
     return this.count / (this.cells[0] * this.cells[1]);
   }
 
+  /** Shape of the masks of a batch: [B, rows, columns] of the model's patches. */
+  shape(batch: number): [number, number, number] {
+    return [batch, this.cells[0] * this.repeat, this.cells[1] * this.repeat];
+  }
+
   /** Whether `onDevice` works without reading the clock back, so that it may be part of a recorded step. */
   get drawsOnDevice(): boolean {
     return this.strategy.kind === 'random';
@@ -78,7 +83,7 @@ export class Masking {
 
   /** The same values as a host array, for every strategy: [B, rows, columns] row-major. */
   onHost({ seed, step, micro }: Clock, batch: number): Float32Array {
-    const [rows, columns] = [this.cells[0] * this.repeat, this.cells[1] * this.repeat];
+    const [, rows, columns] = this.shape(batch);
     const masks = new Float32Array(batch * rows * columns);
     for (let sample = 0; sample < batch; sample++) {
       const cells = this.drawCells([seed, step, micro], sample, batch);

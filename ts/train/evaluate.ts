@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { BatchSource } from '../data/types';
 import type { Context } from '../nn/context';
 import { constantLoss, type ConstantLossSpec } from './constant_predictor';
-import type { MaskSource, MaskedModel } from './step';
+import { drawMasks, type MaskSource, type MaskedModel } from './masked_task';
 
 /** Masked loss over a fixed set of pictures. */
 export interface MaskedEvaluation {
@@ -28,7 +28,7 @@ export async function evaluateMasked(model: MaskedModel, masks: MaskSource, sour
       const clock = tf.tensor1d(Int32Array.of(seed, i, 0, 0), 'int32');
       const ctx: Context = { training: false, precision: 'f32', clock };
       const images = tf.tensor(batch.images, shape, 'float32');
-      const mask = masks(clock, count);
+      const mask = drawMasks(masks, clock, { seed, step: i, micro: 0 }, count);
       const value = model.loss(images, mask, ctx).dataSync()[0] as number;
       return [value, constantOf(model, images, mask, loss)] as const;
     });

@@ -1,8 +1,9 @@
 import * as tf from '@tensorflow/tfjs-core';
+import type { GradientSink } from '../autodiff';
 import type { NativeBackend } from '../backend/backend';
 import { SimmimError } from '../errors';
 import type { Parameter } from '../nn/module';
-import { accumulate, adamw, gradNorm, type AdamwSegments } from '../ops';
+import { accumulate, adamw, clear, gradClip, gradNorm, type AdamwSegments } from '../ops';
 import { onOwnBackend } from '../ops/fused_op';
 import type { ParamGroup } from './param_groups';
 
@@ -74,25 +75,47 @@ export abstract class FlatBuffers {
     return this.slot(index).parameter.shape;
   }
 
-  /** Adds a gradient of parameter `index`; the caller keeps it. */
-  abstract accumulate(index: number, gradient: tf.Tensor): void;
-  /** Forgets the gradients summed so far. */
+  /**
+   * Runs a backward pass into these buffers: `pass` gets the sink of `backward`. Its gradients are added to those
+   * there are, or with `overwrite` put in their place (0 for a parameter that gets none).
+   */
+  collect<T>(pass: (sink: GradientSink) => T, overwrite: boolean): T {
+    const reached = new Set<number>();
+    const place = overwrite ? (index: number): tf.TensorInfo | null => this.place(index) : undefined;
+    const onGrad = (index: number, gradient: tf.Tensor | null): void => {
+      reached.add(index);
+      if (gradient) this.take(index, gradient, overwrite);
+    };
+    const result = pass({ onGrad, ...(place ? { place } : {}) });
+    if (overwrite) {
+      this.slots.forEach(({ parameter }, index) => {
+        if (!reached.has(index)) tf.tidy(() => this.take(index, tf.fill([...parameter.shape], 0), true));
+      });
+    }
+    return result;
+  }
+  /** Adds a gradient of parameter `index`, or puts it in place of what is there; the caller keeps it. */
+  protected abstract take(index: number, gradient: tf.Tensor, overwrite: boolean): void;
+  /** The memory of the gradient of parameter `index`, where there is such a thing. */
+  protected abstract place(index: number): tf.TensorInfo | null;
+  /** Sets all gradients to 0. */
   abstract zeroGradients(): void;
-  /** All gradients, [n]; owned by this object. Zeros where none was accumulated. */
+  /** All gradients, [n]; owned by this object. */
   protected abstract gradients(): tf.Tensor;
-  /** Replaces all gradients by a tensor [n], which this object then owns. */
-  protected abstract replaceGradients(flat: tf.Tensor): void;
-  /** The weights have changed. */
-  protected abstract publish(): void;
+  /** Multiplies the gradients by min(1, clip / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_. */
+  abstract clipGradients(norm: tf.Scalar, clip: number): void;
+  /** To be called when the weights have changed behind the variables' back: after a replayed update. */
+  abstract publish(): void;
+  /** What the optimizer changes in place, by name. */
+  get state(): Record<BufferKind, tf.Variable> {
+    return this.buffers;
+  }
+  /** What `collect` and `clipGradients` change in place, where they do. */
+  abstract get gradientState(): Record<string, tf.Tensor>;
 
   /** L2 norm of all gradients, on the device; the caller disposes it. */
   gradientNorm(): tf.Scalar {
     return gradNorm(this.gradients());
-  }
-
-  /** Multiplies the gradients by min(1, clip / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_. */
-  clipGradients(norm: tf.Scalar, clip: number): void {
-    this.replaceGradients(tf.tidy(() => tf.mul(this.gradients(), tf.minimum(1, tf.div(clip, tf.add(norm, 1e-6))))));
   }
 
   /** One AdamW update from the gradients (see `adamw`); they stay as they are. */
@@ -143,48 +166,59 @@ export abstract class FlatBuffers {
 
   /** Frees everything but the model's own variables. */
   dispose(): void {
-    this.zeroGradients();
     tf.dispose([this.segments.ends, this.segments.lrScale, this.segments.decayScale, ...Object.values(this.buffers)]);
   }
 }
 
 /** On our backends: variables are views of the weights, gradients one buffer, all kernels in place. */
 class NativeFlatBuffers extends FlatBuffers {
-  private flat: tf.Variable | null = null;
+  private readonly flat: tf.Variable;
+  /** Views of `flat`, one for each parameter. */
+  private readonly places: tf.Tensor[];
   private readonly backend = tf.backend() as NativeBackend;
 
   constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number) {
     super(parameters, groups, weightDecay);
+    this.flat = tf.tidy(() => tf.variable(tf.fill([this.size], 0), false));
+    const { weights } = this.buffers;
     for (const { parameter, offset } of this.slots) {
-      const { weights } = this.buffers;
       this.backend.writeInto(weights, parameter.value.dataSync() as Float32Array, offset);
-      const view = tf.engine().makeTensorFromTensorInfo(this.backend.view(weights, offset, parameter.shape));
+      const view = this.viewOf(weights, offset, parameter.shape);
       const variable = tf.variable(view, true);
       view.dispose();
       parameter.bind(variable, (values) => this.backend.writeInto(variable, values));
     }
+    this.places = this.slots.map(({ parameter, offset }) => tf.keep(this.viewOf(this.flat, offset, parameter.shape)));
   }
 
-  private get flatGradients(): tf.Variable {
-    return (this.flat ??= tf.tidy(() => tf.variable(tf.fill([this.size], 0), false)));
+  private viewOf(flat: tf.Tensor, offset: number, shape: readonly number[]): tf.Tensor {
+    return tf.engine().makeTensorFromTensorInfo(this.backend.view(flat, offset, shape));
   }
-  override accumulate(index: number, gradient: tf.Tensor): void {
-    accumulate(this.flatGradients, gradient, this.slot(index).offset);
+  protected override take(index: number, gradient: tf.Tensor, overwrite: boolean): void {
+    accumulate(this.flat, gradient, this.slot(index).offset, overwrite);
+  }
+  protected override place(index: number): tf.TensorInfo {
+    return this.places[index] as tf.Tensor;
   }
   override zeroGradients(): void {
-    this.flat?.dispose();
-    this.flat = null;
+    clear(this.flat);
   }
   protected override gradients(): tf.Tensor {
-    return this.flatGradients;
+    return this.flat;
   }
-  protected override replaceGradients(flat: tf.Tensor): void {
-    this.flatGradients.assign(flat);
-    flat.dispose();
+  override clipGradients(norm: tf.Scalar, clip: number): void {
+    gradClip(this.flat, norm, clip);
   }
-  protected override publish(): void {
+  override publish(): void {
     // Kernels that run on the host keep a copy of what they read: after an update those are void.
     for (const { parameter } of this.slots) this.backend.refInPlace(parameter.value);
+  }
+  override get gradientState(): Record<string, tf.Tensor> {
+    return { gradients: this.flat };
+  }
+  override dispose(): void {
+    super.dispose();
+    tf.dispose([this.flat, ...this.places]);
   }
   protected override writeBuffer(kind: BufferKind, values: (index: number) => Float32Array): void {
     this.slots.forEach(({ offset }, i) => this.backend.writeInto(this.buffers[kind], this.checked(i, values(i)), offset));
@@ -202,11 +236,14 @@ class ComposedFlatBuffers extends FlatBuffers {
     this.write('weights', (i) => this.slot(i).parameter.value.dataSync() as Float32Array);
   }
 
-  override accumulate(index: number, gradient: tf.Tensor): void {
+  protected override take(index: number, gradient: tf.Tensor, overwrite: boolean): void {
     this.unpack();
     const before = this.parts[index] ?? null;
-    this.parts[index] = tf.keep(before ? tf.add(before, gradient) : tf.clone(gradient));
+    this.parts[index] = tf.keep(before && !overwrite ? tf.add(before, gradient) : tf.clone(gradient));
     before?.dispose();
+  }
+  protected override place(): null {
+    return null;
   }
   private sliceOf(flat: tf.Tensor, index: number): tf.Tensor {
     const { offset, size, parameter } = this.slot(index);
@@ -235,11 +272,15 @@ class ComposedFlatBuffers extends FlatBuffers {
     this.parts.fill(null);
     return (this.flat = tf.keep(flat));
   }
-  protected override replaceGradients(flat: tf.Tensor): void {
-    this.flat?.dispose();
-    this.flat = tf.keep(flat);
+  override clipGradients(norm: tf.Scalar, clip: number): void {
+    const before = this.gradients();
+    this.flat = tf.keep(tf.tidy(() => tf.mul(before, tf.minimum(1, tf.div(clip, tf.add(norm, 1e-6))))));
+    before.dispose();
   }
-  protected override publish(): void {
+  override get gradientState(): Record<string, tf.Tensor> {
+    return {};
+  }
+  override publish(): void {
     this.slots.forEach(({ parameter }, i) => {
       const values = this.sliceOf(this.buffers.weights, i);
       parameter.value.assign(values);
@@ -250,6 +291,10 @@ class ComposedFlatBuffers extends FlatBuffers {
     const all = new Float32Array(this.size);
     this.slots.forEach(({ offset }, i) => all.set(this.checked(i, values(i)), offset));
     tf.tidy(() => this.buffers[kind].assign(tf.tensor1d(all)));
+  }
+  override dispose(): void {
+    super.dispose();
+    this.zeroGradients();
   }
 }
 

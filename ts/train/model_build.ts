@@ -5,14 +5,12 @@ import { Masking, SimMIM } from '../simmim';
 import { flatBuffers, type FlatBuffers } from './flat_buffers';
 import { type ParamGroup, pretrainGroups } from './param_groups';
 import { type Recipe, imageSizeOf, statisticsOf } from './recipe';
-import type { MaskSource } from './step';
-import { maskSource, maskStrategy, targetSpec } from './task';
+import { maskStrategy, targetSpec } from './task';
 
 /** The model of a recipe and what training needs of it; no parameter takes memory yet. */
 export interface BuiltModel {
   model: SimMIM;
   masking: Masking;
-  masks: MaskSource;
   parameters: Map<string, Parameter>;
   groups: ParamGroup[];
   /** What its images are normalised by. */
@@ -34,7 +32,7 @@ export function buildModel(recipe: Recipe): BuiltModel {
   const { weightDecay, decayRules } = recipe.optimizer;
   const extra = decayRules.map(({ pattern, maxRank, value }) => ({ pattern: new RegExp(pattern), maxRank, value }));
   const groups = pretrainGroups([...parameters].map(([p, { shape }]) => ({ name: p, shape })), weightDecay, recipe.quirks, extra);
-  return { model, masking, masks: maskSource(masking), parameters, groups, statistics: statisticsOf(recipe) };
+  return { model, masking, parameters, groups, statistics: statisticsOf(recipe) };
 }
 
 /** Moves the model's parameters into the flat buffers of the active backend. */

@@ -15,7 +15,7 @@ export interface Plan {
   encoderMacs: number;
   /** Floating point operations of one training step per image: forward and backward, two per multiply-add. */
   trainingFlops: number;
-  /** Bytes of activations kept for the backward pass per image (float32). */
+  /** Bytes of activations at their most per image (float32): what is kept for the backward pass, the image, the prediction and its gradient. */
   activationBytes: number;
   /** Bytes of weights, gradients and the two moments. */
   stateBytes: number;
@@ -47,7 +47,7 @@ export function planModel(model: PartialRecipe['model']): Plan {
   return {
     encoder, parameters, encoderParameters: countParameters(encoder),
     encoderMacs: cost.macs, trainingFlops: 6 * (cost.macs + headMacs),
-    activationBytes: 4 * (cost.kept + cells * encoder.channels + 3 * height * width), stateBytes: 16 * parameters,
+    activationBytes: 4 * (cost.kept + cells * encoder.channels + 9 * height * width), stateBytes: 16 * parameters,
   };
 }
 

@@ -117,6 +117,8 @@ const train = z.strictObject({
   seed: z.int().min(0).max(0xffffffff).default(0),
   /** Ends after this many updates although epochs are left; null = never. The schedule is not shortened. */
   stopAfter: count.nullable().default(null),
+  /** Record the step and replay it behind the event loop (the same bits); false runs it eagerly. Our backends only. */
+  recorded: z.boolean().default(true),
   /** Stops with an error after this many losses or gradients in a row that are not finite. */
   maxNonFinite: count.default(5),
 });

@@ -1,5 +1,5 @@
 /** Keys that may differ when a run is resumed: they do not change its course. */
-const FREE_KEYS = ['log', 'checkpoint', 'train.stopAfter', 'train.maxNonFinite', 'data.folder', 'data.workers', 'data.validationFolder', 'validation'];
+const FREE_KEYS = ['log', 'checkpoint', 'train.stopAfter', 'train.maxNonFinite', 'train.recorded', 'data.folder', 'data.workers', 'data.validationFolder', 'validation'];
 
 /** The first key, other than the `free` ones, in which two recipes differ, in words; null when there is none. */
 export function firstDifference(a: unknown, b: unknown, free: readonly string[] = FREE_KEYS, path = ''): string | null {

@@ -5,6 +5,7 @@ import type { BatchSource } from '../data';
 import { type Checkpoint } from './checkpoint';
 import { evaluateMasked } from './evaluate';
 import type { FlatBuffers } from './flat_buffers';
+import { MaskedTask } from './masked_task';
 import { type BuiltModel, buildBuffers, buildModel } from './model_build';
 import type { Recipe } from './recipe';
 import { type RunData, openRunData } from './run_data';
@@ -40,13 +41,13 @@ export function openRun(recipe: Recipe, out: string, reporter: Reporter, resume:
   const validate = data.validation && (async () => {
     const held = data.openValidation() as BatchSource;
     try {
-      return await evaluateMasked(built.model, built.masks, held, recipe.train.seed, recipe.loss);
+      return await evaluateMasked(built.model, built.masking, held, recipe.train.seed, recipe.loss);
     } finally {
       await held.close();
     }
   });
   try {
-    const trainer = new Trainer({ recipe, model: built.model, buffers, masks: built.masks, source, validate, out, reporter, versions: versions(), resume });
+    const trainer = new Trainer({ recipe, task: new MaskedTask(built.model, built.masking, recipe.train.seed), buffers, source, validate, out, reporter, versions: versions(), resume });
     return {
       trainer, built, buffers, data,
       broken: () => source.state().broken,

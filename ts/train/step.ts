@@ -1,20 +1,27 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { backward } from '../autodiff';
+import { type Runnable, recordable } from '../backend/program';
+import type { HostArray } from '../native';
 import type { Context } from '../nn/context';
-import type { Target } from '../simmim';
+import { accumulate, clear } from '../ops';
 import type { FlatBuffers } from './flat_buffers';
-import type { StepState } from './step_state';
+import { DeviceInput, type StepState } from './step_state';
 
-/** What a training step asks of a model. */
-export interface MaskedModel {
-  /** images [B, C, H, W], mask [B, H/patch, W/patch] float32, 1 = hidden -> the loss. */
-  loss(images: tf.Tensor, mask: tf.Tensor, ctx: Context): tf.Scalar;
-  /** What it predicts; absent = the images. */
-  readonly target?: Target;
+/** Values on the host of a tensor that a micro step reads. */
+export interface HostTensor {
+  shape: readonly number[];
+  dtype: 'float32' | 'int32';
+  values: HostArray;
 }
 
-/** Makes the masks of a batch from the clock; called once for each micro step. */
-export type MaskSource = (clock: tf.Tensor, batch: number) => tf.Tensor;
+/** A micro batch, by the name of the input. */
+export type HostBatch = Readonly<Record<string, HostTensor>>;
+
+/** What is trained: a loss of tensors that stay where they are while their values change. */
+export interface StepObjective {
+  /** The loss of a micro batch, a pure function of its inputs, the parameters and the clock. */
+  loss(inputs: Readonly<Record<string, tf.Tensor>>, ctx: Context): tf.Scalar;
+}
 
 /** What stays the same from step to step. */
 export interface StepOptions {
@@ -27,12 +34,24 @@ export interface StepOptions {
   betas: readonly [number, number];
   eps: number;
   weightDecay: number;
+  /** Record the step and replay it (on our backends; the same bits). Default true. */
+  recorded?: boolean;
 }
 
-/** What one micro step or update measured. */
+/** What a micro step measured, on the device, until the next one. */
+export interface MicroResult {
+  /** Its loss over the accumulation. */
+  loss: tf.Scalar;
+  /** With `clipEveryMicroStep`: the norm of the gradient summed so far, before clipping. */
+  gradientNorm: tf.Scalar | null;
+}
+
+/** What an update measured. */
 export interface UpdateResult {
   /** False when the norm or a loss was not finite, so that nothing was changed. */
   applied: boolean;
+  /** Mean loss of its micro steps. */
+  loss: number;
   /** Norm of the whole gradient before clipping (with the quirk: of the last micro step). */
   gradientNorm: number;
 }
@@ -40,68 +59,129 @@ export interface UpdateResult {
 /**
  * The arithmetic of training: forward, backward and accumulate for each micro batch, then norm, clip and
  * AdamW. It knows nothing of files, epochs or schedules.
+ *
+ * On our backends each part is a program that is recorded at its second run and replayed behind the event loop from
+ * then on. Whether an update happens is decided on the device, and what it measured is read when it is there, so
+ * nothing waits. Another shape of batch makes other programs.
  */
 export class TrainingStep {
-  private losses: number[] = [];
-  private microNorm: number | null = null;
-  private readonly variables: tf.Variable[];
+  private inputs: Readonly<Record<string, DeviceInput>> = {};
+  /** The loss of the update so far, [1], and the norm before the last clipping. */
+  private readonly lossSum: tf.Variable;
+  private readonly norm: tf.Variable;
+  private readonly begins: Runnable;
+  private readonly applies: Runnable;
+  private micros: Runnable | null = null;
 
   constructor(
-    private readonly model: MaskedModel,
+    private readonly objective: StepObjective,
     private readonly buffers: FlatBuffers,
     private readonly state: StepState,
     private readonly options: StepOptions,
   ) {
-    this.variables = buffers.variables;
+    [this.lossSum, this.norm] = [scalarVariable(), scalarVariable()];
+    this.begins = this.program('begin', () => this.beginBody(), this.sums);
+    this.applies = this.program('apply', () => this.applyBody(), () => buffers.state, () => ({ ...this.sums(), hyper: state.hyper }));
+  }
+
+  /** What is summed over the micro steps of an update. */
+  private readonly sums = (): Record<string, tf.Tensor> => ({ ...this.buffers.gradientState, loss: this.lossSum, norm: this.norm });
+
+  private program(name: string, body: () => tf.Tensor[], state: () => Record<string, tf.Tensor>, inputs: () => Record<string, tf.Tensor> = () => ({})): Runnable {
+    return recordable(name, body, { state, inputs }, this.options.recorded ?? true);
   }
 
   /** Starts an update afresh: gradients of an unfinished one are forgotten. */
-  begin(): void {
-    this.losses = [];
-    this.microNorm = null;
-    this.buffers.zeroGradients();
+  async begin(): Promise<void> {
+    if (this.options.accumulation > 1) await this.begins.run(); // a single micro step overwrites what is there
   }
 
   /**
-   * Forward and backward of one micro batch: images [B, C, H, W]. Returns its loss (not divided by the
-   * accumulation) and, with `clipEveryMicroStep`, the norm of the gradient summed so far.
+   * Forward and backward of one micro batch; the clock must have been set. `taken` resolves when the values of the
+   * batch may change again, `done` when its work is done.
    */
-  micro(images: tf.Tensor, masks: MaskSource): { loss: number; gradientNorm: number | null } {
-    const { accumulation, clip } = this.options;
-    const ctx: Context = { training: true, precision: 'f32', clock: this.state.clock };
-    const mask = masks(this.state.clock, images.shape[0] as number);
-    const loss = backward(() => {
-      const whole = this.model.loss(images, mask, ctx);
-      return accumulation === 1 ? whole : (tf.div(whole, accumulation) as tf.Scalar);
-    }, this.variables, (index, gradient) => this.buffers.accumulate(index, gradient));
-    const value = (loss.dataSync()[0] as number) * accumulation;
-    tf.dispose([loss, mask]);
-    this.losses.push(value);
-    if (!this.options.clipEveryMicroStep) return { loss: value, gradientNorm: null };
-    const norm = this.buffers.gradientNorm();
-    const gradientNorm = norm.dataSync()[0] as number;
-    if (clip !== null && accumulation > 1) this.buffers.clipGradients(norm, clip);
-    norm.dispose();
-    this.microNorm = gradientNorm;
-    return { loss: value, gradientNorm };
+  micro(batch: HostBatch): { taken: Promise<void>; done: Promise<MicroResult> } {
+    this.fit(batch);
+    const taken = Promise.all(Object.entries(this.inputs).map(([name, input]) => input.write((batch[name] as HostTensor).values)));
+    const done = (this.micros as Runnable).run().then(([loss, gradientNorm]) => ({ loss: loss as tf.Scalar, gradientNorm: (gradientNorm ?? null) as tf.Scalar | null }));
+    return { taken: taken.then(() => undefined), done };
   }
 
   /**
    * Updates the weights from the micro steps since `begin`, as AdamW's update number `t` (from 1) with this
    * learning rate. A loss or norm that is not finite changes nothing. The gradients stay for inspection
-   * until the next `begin`.
+   * until the next micro step.
    */
-  apply(lr: number, t: number): UpdateResult {
+  async apply(lr: number, t: number): Promise<UpdateResult> {
     const { clip, betas, eps, weightDecay, clipEveryMicroStep, accumulation } = this.options;
-    const norm = this.buffers.gradientNorm();
-    const gradientNorm = norm.dataSync()[0] as number;
-    const finite = Number.isFinite(gradientNorm) && this.losses.every((loss) => Number.isFinite(loss));
-    if (finite) {
-      const clipped = clipEveryMicroStep && accumulation > 1;
-      this.state.writeHyper({ lr, weightDecay, beta1: betas[0], beta2: betas[1], eps, t, clip: clipped ? 0 : (clip ?? 0) });
-      this.buffers.update(norm, this.state.hyper);
-    }
-    norm.dispose();
-    return { applied: finite, gradientNorm: this.microNorm ?? gradientNorm };
+    const clipped = clipEveryMicroStep && accumulation > 1;
+    this.state.writeHyper({ lr, weightDecay, beta1: betas[0], beta2: betas[1], eps, t, clip: clipped ? 0 : (clip ?? 0) });
+    const [record] = await this.applies.run();
+    this.buffers.publish();
+    const [loss, gradientNorm, gate] = await (record as tf.Tensor).data<'float32'>();
+    return { applied: Number.isFinite(gate), loss: loss as number, gradientNorm: gradientNorm as number };
   }
+
+  /** Makes staging tensors and a program for the shapes of `batch`, unless they are there. */
+  private fit(batch: HostBatch): void {
+    const specs = Object.entries(batch);
+    const same = specs.length === Object.keys(this.inputs).length && specs.every(([name, { shape, dtype }]) => this.inputs[name]?.dtype === dtype && this.inputs[name].shape.join() === shape.join());
+    if (same && this.micros) return;
+    this.disposeMicros();
+    this.inputs = Object.fromEntries(specs.map(([name, { shape, dtype }]) => [name, new DeviceInput(shape, dtype)]));
+    const given = (): Record<string, tf.Tensor> => Object.fromEntries(Object.entries(this.inputs).map(([name, input]) => [name, input.value]));
+    this.micros = this.program('micro', () => this.microBody(given()), this.sums, () => ({ ...given(), clock: this.state.clock }));
+  }
+
+  private beginBody(): tf.Tensor[] {
+    this.buffers.zeroGradients();
+    clear(this.lossSum);
+    return [];
+  }
+
+  private microBody(inputs: Record<string, tf.Tensor>): tf.Tensor[] {
+    const { accumulation, clip, clipEveryMicroStep } = this.options;
+    const ctx: Context = { training: true, precision: 'f32', clock: this.state.clock };
+    const single = accumulation === 1;
+    const share = (): tf.Scalar => {
+      const whole = this.objective.loss(inputs, ctx);
+      return single ? whole : (tf.div(whole, accumulation) as tf.Scalar);
+    };
+    const loss = this.buffers.collect((sink) => backward(share, this.buffers.variables, sink), single);
+    accumulate(this.lossSum, loss, 0, single);
+    if (!clipEveryMicroStep) return [loss];
+    const norm = this.buffers.gradientNorm();
+    accumulate(this.norm, norm, 0, true);
+    if (clip !== null && !single) this.buffers.clipGradients(norm, clip);
+    return [loss, norm];
+  }
+
+  /** [loss, norm, gate]: a gate that is not finite is one that kept the update from happening. */
+  private applyBody(): tf.Tensor[] {
+    const norm = this.buffers.gradientNorm();
+    const loss = tf.reshape(this.lossSum, []);
+    const shown = this.options.clipEveryMicroStep ? tf.reshape(this.norm, []) : norm;
+    const gate = tf.add(norm, tf.mul(tf.add(loss, shown), 0)) as tf.Scalar; // 0 times what is not finite is NaN
+    this.buffers.update(gate, this.state.hyper);
+    return [tf.stack([loss, shown, gate])];
+  }
+
+  private disposeMicros(): void {
+    this.micros?.dispose();
+    this.micros = null;
+    Object.values(this.inputs).forEach((input) => input.dispose());
+    this.inputs = {};
+  }
+
+  /** Frees programs and staging tensors; buffers and state are the caller's. */
+  dispose(): void {
+    this.disposeMicros();
+    this.begins.dispose();
+    this.applies.dispose();
+    tf.dispose([this.lossSum, this.norm]);
+  }
+}
+
+function scalarVariable(): tf.Variable {
+  return tf.tidy(() => tf.variable(tf.zeros([1]), false));
 }

@@ -1,14 +1,12 @@
 import { readFile } from 'node:fs/promises';
-import * as tf from '@tensorflow/tfjs-core';
 import { decodeImage, type Normalisation } from '../data';
 import { SimmimError } from '../errors';
 import { readNpy } from '../formats/npy';
 import type { RawTensor } from '../formats/raw_tensor';
 import { toFloat32 } from '../formats/safetensors';
 import { encoderConfig, type EncoderOptions } from '../models';
-import { Codebook, gridFromPixels, type Masking, type MaskStrategy, type TargetSpec } from '../simmim';
+import { Codebook, gridFromPixels, type MaskStrategy, type TargetSpec } from '../simmim';
 import { type Recipe, imageSizeOf, statisticsOf } from './recipe';
-import type { MaskSource } from './step';
 
 /** What a recipe hides, in the words of `Masking`. Throws `invalid_argument` for an explicit mask that was not read yet. */
 export function maskStrategy({ masking }: Pick<Recipe, 'masking'>): MaskStrategy {
@@ -17,16 +15,6 @@ export function maskStrategy({ masking }: Pick<Recipe, 'masking'>): MaskStrategy
   if (strategy !== 'explicit') return { kind: strategy, patch, ratio };
   if (!grid) throw new SimmimError('invalid_argument', 'masking.file', 'is not read yet: pass the recipe through withMaskGrid first');
   return { kind: 'explicit', grid };
-}
-
-/** Masks of a batch from the clock: drawn on the device where the strategy allows it, else on the host from the clock's values. */
-export function maskSource(masking: Masking): MaskSource {
-  if (masking.drawsOnDevice) return (clock, batch) => masking.onDevice(clock, batch);
-  return (clock, batch) => {
-    const [seed = 0, step = 0, micro = 0] = clock.dataSync();
-    const [rows, columns] = [masking.cells[0] * masking.repeat, masking.cells[1] * masking.repeat];
-    return tf.tensor(masking.onHost({ seed: seed >>> 0, step, micro }, batch), [batch, rows, columns], 'float32');
-  };
 }
 
 /** What a recipe predicts; reads the palette or codebook. Throws one sentence for keys and files that do not fit. */

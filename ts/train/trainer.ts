@@ -1,15 +1,20 @@
-import * as tf from '@tensorflow/tfjs-core';
 import { join } from 'node:path';
-import type { Batch, BatchSource } from '../data/types';
+import type { Batch, BatchSource, LeasedBatch } from '../data/types';
 import { SimmimError } from '../errors';
 import { type Checkpoint, type RunPosition, checkpointsFolder, pruneCheckpoints, restoreBuffers, saveCheckpoint } from './checkpoint';
 import { writeNonFiniteReport } from './non_finite';
 import type { FlatBuffers } from './flat_buffers';
 import { JsonlLog, type UpdateRecord, type ValidationRecord } from './metrics';
 import type { Recipe } from './recipe';
-import { type MaskSource, type MaskedModel, TrainingStep } from './step';
+import { type HostBatch, type StepObjective, TrainingStep, type UpdateResult } from './step';
 import { StepState } from './step_state';
 import { Timetable } from './timetable';
+
+/** What a run trains: a loss, and how a batch of pictures becomes its inputs. */
+export interface TrainingTask extends StepObjective {
+  /** The inputs of micro step `micro` of update `update`, a pure function of its arguments; images are [3, H, W] each. */
+  inputs(batch: Batch, imageShape: readonly number[], update: number, micro: number): HostBatch;
+}
 
 /** Hears what a run does; the CLI prints it. */
 export interface Reporter {
@@ -23,9 +28,8 @@ export interface Reporter {
 /** What a run is made of. */
 export interface TrainerParts {
   recipe: Recipe;
-  model: MaskedModel;
+  task: TrainingTask;
   buffers: FlatBuffers;
-  masks: MaskSource;
   source: BatchSource;
   /** Masked loss of the model on held-out pictures, and that of the best constant; null without validation. */
   validate: (() => Promise<{ loss: number; constantLoss: number; images: number }>) | null;
@@ -69,12 +73,12 @@ export class Trainer {
   private readonly ticks: { time: number; images: number }[] = [];
 
   constructor(private readonly parts: TrainerParts) {
-    const { recipe, model, buffers, source, resume } = parts;
+    const { recipe, task, buffers, source, resume } = parts;
     this.timetable = new Timetable(recipe, source.batchesPerEpoch);
     this.state = new StepState(recipe.train.seed);
     const { betas, eps, weightDecay, clip } = recipe.optimizer;
-    this.step = new TrainingStep(model, buffers, this.state, {
-      accumulation: recipe.train.accumulation, clip, clipEveryMicroStep: recipe.quirks.clipEveryMicroStep, betas, eps, weightDecay,
+    this.step = new TrainingStep(task, buffers, this.state, {
+      accumulation: recipe.train.accumulation, clip, clipEveryMicroStep: recipe.quirks.clipEveryMicroStep, betas, eps, weightDecay, recorded: recipe.train.recorded,
     });
     this.position = { update: 0, adamwSteps: 0, skippedInARow: 0, skipped: 0, source: source.state() };
     if (resume) {
@@ -111,6 +115,7 @@ export class Trainer {
       return { end, update: this.position.update, skipped: this.position.skipped, checkpoint: this.lastFolder, validation: this.lastValidation };
     } finally {
       this.log.close();
+      this.step.dispose();
       this.state.dispose();
     }
   }
@@ -121,27 +126,35 @@ export class Trainer {
     const { accumulation } = this.timetable;
     const begin = performance.now();
     const batches: Batch[] = [];
-    let loss = 0;
     let dataSeconds = 0;
-    this.step.begin();
+    let worked: Promise<unknown> = Promise.resolve();
+    await this.step.begin();
     for (let micro = 0; micro < accumulation; micro++) {
       const asked = performance.now();
-      const batch = await this.parts.source.next();
+      const batch = await this.parts.source.lease();
       dataSeconds += (performance.now() - asked) / 1000;
-      this.state.writeClock(update, micro);
-      const images = tf.tensor(batch.images, [batch.files.length, ...this.parts.source.imageShape], 'float32');
-      loss += this.step.micro(images, this.parts.masks).loss / accumulation;
-      images.dispose();
       batches.push({ ...batch, images: new Float32Array(0) }); // only the names are needed from here on
+      worked = this.microStep(batch, update, micro);
+      if (micro + 1 === accumulation) break; // the update may be asked for at once
+      await worked;
       await breathe();
-      if (this.stopRequested && micro + 1 < accumulation) return false;
+      if (this.stopRequested) return false;
     }
     const lr = this.timetable.lr(update);
-    const { applied, gradientNorm } = this.step.apply(lr, this.position.adamwSteps + 1);
-    this.advance(applied, batches);
-    this.report({ loss, lr, gradientNorm, applied, dataSeconds, begin, images: batches.reduce((n, b) => n + b.files.length, 0) });
-    if (!applied) this.afterSkip(loss, gradientNorm, lr, batches);
+    const [result] = await Promise.all([this.step.apply(lr, this.position.adamwSteps + 1), worked]);
+    this.advance(result.applied, batches);
+    this.report({ result, lr, dataSeconds, begin, images: batches.reduce((n, b) => n + b.files.length, 0) });
+    if (!result.applied) this.afterSkip(result, lr, batches);
+    await breathe();
     return true;
+  }
+
+  /** Asks for one micro step; the source gets its memory back when the device has the batch. */
+  private microStep(batch: LeasedBatch, update: number, micro: number): Promise<unknown> {
+    this.state.writeClock(update, micro);
+    const { taken, done } = this.step.micro(this.parts.task.inputs(batch, this.parts.source.imageShape, update, micro));
+    taken.then(batch.release, batch.release);
+    return done;
   }
 
   /** Moves the position behind an update. */
@@ -162,7 +175,7 @@ export class Trainer {
     };
   }
 
-  private report(of: { loss: number; lr: number; gradientNorm: number; applied: boolean; dataSeconds: number; begin: number; images: number }): void {
+  private report(of: { result: UpdateResult; lr: number; dataSeconds: number; begin: number; images: number }): void {
     const { update } = this.position;
     const now = performance.now();
     this.ticks.push({ time: of.begin, images: of.images });
@@ -170,10 +183,10 @@ export class Trainer {
     const seconds = (now - (this.ticks[0]?.time ?? now)) / 1000;
     const imagesPerSecond = this.ticks.reduce((sum, t) => sum + t.images, 0) / seconds;
     const record: UpdateRecord = {
-      kind: 'update', step: update, epoch: this.timetable.epoch(update - 1), loss: of.loss, lr: of.lr, gradientNorm: of.gradientNorm,
+      kind: 'update', step: update, epoch: this.timetable.epoch(update - 1), loss: of.result.loss, lr: of.lr, gradientNorm: of.result.gradientNorm,
       imagesPerSecond: (of.images * 1000) / (now - of.begin), dataSeconds: of.dataSeconds, memory: process.memoryUsage.rss(),
     };
-    if (!of.applied) record.skipped = true;
+    if (!of.result.applied) record.skipped = true;
     this.log.append(record);
     const left = this.updates - update;
     const show = update % this.parts.recipe.log.everySteps === 0 || update === 1 || left === 0;
@@ -181,7 +194,7 @@ export class Trainer {
   }
 
   /** After a skipped update: says so, and ends the run when it happened too often in a row. */
-  private afterSkip(loss: number, gradientNorm: number, lr: number, batches: readonly Batch[]): void {
+  private afterSkip({ loss, gradientNorm }: UpdateResult, lr: number, batches: readonly Batch[]): void {
     const { recipe, reporter, out, buffers, versions } = this.parts;
     const { update, skippedInARow } = this.position;
     reporter.note(`update ${update} was skipped: loss ${loss}, gradient norm ${gradientNorm} (${skippedInARow} in a row)`);
