@@ -49,7 +49,11 @@ async function preview(options: Options, print: (line: string) => void): Promise
   const figure = await trainingPictures(recipe, options);
   const base = options.out.replace(/\.(png|html)$/, '');
   const { masking, data, model } = recipe;
-  const facts = { recipe: recipe.name, encoder: model.encoder, 'image size': imageSizeOf(recipe).join(' x '), crop: `${data.cropScale.join(' to ')} of the area, sides ${data.cropRatio.map((r) => r.toFixed(2)).join(' to ')}, ${data.interpolation}`, masks: `${masking.strategy}, cells of ${masking.patchSize} px, ratio ${masking.ratio}` };
+  const facts = {
+    recipe: recipe.name, encoder: model.encoder, 'image size': imageSizeOf(recipe).join(' x '),
+    crop: `${data.cropScale.join(' to ')} of the area, sides ${data.cropRatio.map((r) => r.toFixed(2)).join(' to ')}, ${data.interpolation}`,
+    masks: `${masking.strategy}, cells of ${masking.patchSize} px, ratio ${masking.ratio}`,
+  };
   writeWhole(`${base}.png`, 'preview', await figurePng(figure));
   writeWhole(`${base}.html`, 'preview', htmlPage(`What ${recipe.name} trains on`, [{ title: '', content: `${factList(facts)}\n${await figureHtml(figure)}` }]));
   print(`wrote ${base}.png and ${base}.html`);

@@ -102,7 +102,13 @@ export function probeCharts(runs: readonly RunRecord[]): Chart[] {
       ...(probe.baseline ? [{ name: `${name}: random start`, look, dashed: true, hollow: true, points: points(probe.baseline) }] : []),
     ]);
     const overLayers: Chart = { title: METHODS[method] ?? method, x: { label: 'layer', categories: layers }, y: { label: 'top-1 %' }, series };
-    const curves = runs.flatMap(({ name, probe }, look): Series[] => (probe?.results ?? []).flatMap((r, i) => (r.method === method && (r.curve?.filter((v) => v !== null).length ?? 0) > 1 ? [{ name: `${name}, ${r.layer.label}`, look: look + i, style: 'line' as const, points: (r.curve ?? []).map((y, x) => ({ x: x + 1, y: y ?? NaN })) }] : [])));
+    const curves = runs.flatMap((run, look) => epochCurves(run, method, look));
     return curves.length === 0 ? [overLayers] : [overLayers, { title: `${METHODS[method] ?? method}: epochs`, x: { label: 'epoch' }, y: { label: 'top-1 %' }, series: curves }];
   });
+}
+
+/** Top-1 after each epoch of the heads of one protocol, where it was measured more than once. */
+function epochCurves({ name, probe }: RunRecord, method: string, look: number): Series[] {
+  const trained = (probe?.results ?? []).filter((r) => r.method === method && (r.curve?.filter((v) => v !== null).length ?? 0) > 1);
+  return trained.map((r, i) => ({ name: `${name}, ${r.layer.label}`, look: look + i, style: 'line', points: (r.curve ?? []).map((y, x) => ({ x: x + 1, y: y ?? NaN })) }));
 }

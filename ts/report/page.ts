@@ -58,5 +58,7 @@ export async function figureHtml(figure: Figure): Promise<string> {
   const scale = enlargement(figure);
   const picture = async (rgb: Uint8Array, alt: string): Promise<string> => `<td><img src="data:image/png;base64,${(await png(rgb, size)).toString('base64')}" width="${size[1] * scale}" height="${size[0] * scale}" alt="${escapeHtml(alt)}"></td>`;
   const lines = await Promise.all(rows.map(async ({ name, cells }) => `<tr><th>${escapeHtml(name)}</th>${(await Promise.all(cells.map((rgb, i) => picture(rgb, `${name}, ${headings[i] ?? ''}`)))).join('')}</tr>`));
-  return `<figure>\n${title ? `<h3>${escapeHtml(title)}</h3>\n` : ''}<table class="pictures"><thead><tr><th></th>${headings.map((h) => `<th>${escapeHtml(h)}</th>`).join('')}</tr></thead><tbody>\n${lines.join('\n')}\n</tbody></table>\n<figcaption>${escapeHtml(caption)}</figcaption>\n</figure>`;
+  const heading = title ? `<h3>${escapeHtml(title)}</h3>\n` : '';
+  const columns = headings.map((h) => `<th>${escapeHtml(h)}</th>`).join('');
+  return `<figure>\n${heading}<table class="pictures"><thead><tr><th></th>${columns}</tr></thead><tbody>\n${lines.join('\n')}\n</tbody></table>\n<figcaption>${escapeHtml(caption)}</figcaption>\n</figure>`;
 }
