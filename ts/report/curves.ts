@@ -38,7 +38,7 @@ export function trainingCharts(runs: readonly RunRecord[]): Chart[] {
 function validationChart(runs: readonly RunRecord[]): Chart {
   const series = runs.flatMap(({ name, validations }, look): Series[] => validations.length === 0 ? [] : [
     { name, look, points: validations.map((v) => ({ x: v.step, y: v.loss })) },
-    { name: `${name}: best constant`, look, dashed: true, style: 'line', points: validations.map((v) => ({ x: v.step, y: v.constantLoss })) },
+    { name: `${name}: best constant`, look, dashed: true, hollow: true, points: validations.map((v) => ({ x: v.step, y: v.constantLoss })) },
   ]);
   return { title: 'Masked loss on held-out pictures', x: X, y: { label: 'loss' }, series, notes: ["The best constant predicts each image's mean over its visible pixels."] };
 }

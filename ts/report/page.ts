@@ -16,7 +16,7 @@ h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.5rem;border-bottom:1px soli
 nav a{margin-right:1rem}a{color:#0072b2}figure{margin:1rem 0;overflow-x:auto}figcaption,p.note{color:#555;max-width:60rem}
 table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:left;vertical-align:top;font-weight:400}thead th{font-weight:600}td.n,td+td.n{text-align:right;font-variant-numeric:tabular-nums}
 table.pictures td,table.pictures th{padding:2px 4px;font-size:13px}table.pictures td:nth-child(3n+2){padding-left:10px}img{display:block;image-rendering:pixelated}
-div.charts{display:flex;flex-wrap:wrap;gap:.5rem}div.charts svg{max-width:100%;height:auto}dt{float:left;clear:left;width:16rem;color:#666}dd{margin-left:16rem}`;
+div.charts{display:flex;flex-wrap:wrap;gap:.5rem;align-items:flex-start}div.charts svg{max-width:100%;height:auto}dt{float:left;clear:left;width:16rem;color:#666}dd{margin-left:16rem}`;
 
 /** The whole page; sections are listed on top where there are several. */
 export function htmlPage(title: string, sections: readonly Section[]): string {
