@@ -23,11 +23,12 @@ describe('simmim convert', () => {
   it('official .pth -> Hugging Face -> official, with a report', async () => {
     const out = temporary();
     const lines = await run(golden('checkpoints_pth/ckpt_zip.pth'), join(out, 'hf'), '--to', 'hf');
-    expect(lines[0]).toBe('read 51 tensors of a swin in official layout, 32 px');
-    expect(lines.filter((line) => line.startsWith('left out'))).toHaveLength(4);
-    expect(lines[lines.length - 1]).toMatch(/^wrote 63 tensors: .*model.safetensors, .*config.json, .*preprocessor_config.json$/);
+    const { state: original, dropped, config } = readWeights(golden('checkpoints_pth/ckpt_zip.pth'));
+    expect(lines[0]).toBe(`read ${original.size} tensors of a swin in official layout, ${String(config?.encoder.imageSize)} px`);
+    expect(lines.filter((line) => line.startsWith('left out'))).toHaveLength(dropped.length);
+    const split = [...original.keys()].filter((name) => /attn\.qkv\./.test(name)).length; // query, key and value lie apart there
+    expect(lines[lines.length - 1]).toMatch(new RegExp(`^wrote ${original.size + 2 * split} tensors: .*model.safetensors, .*config.json, .*preprocessor_config.json$`));
     await run(join(out, 'hf'), join(out, 'back'), '--to', 'official');
-    const original = readWeights(golden('checkpoints_pth/ckpt_zip.pth')).state;
     const back = readSafetensors(join(out, 'back/model.safetensors')).tensors;
     expect([...back.keys()].sort()).toEqual([...original.keys()].sort());
     for (const [name, tensor] of original) expect(Buffer.from(back.get(name)?.data ?? []).equals(Buffer.from(tensor.data)), name).toBe(true);
@@ -40,15 +41,16 @@ describe('simmim convert', () => {
     const { state, config } = readWeights(golden('checkpoints_pth/ckpt_zip.pth'));
     writeWeights(join(out, 'official'), 'official', state, config as ModelConfig);
     copyFileSync(join(out, 'official/model.safetensors'), join(checkpoint, 'model.safetensors'));
-    const model = { encoder: 'swin_tiny', imageSize: 32, dropPath: 0, checkpointing: false, patchSize: null, embedDim: 4, depth: null, depths: [2, 1], heads: [1, 2], windowSize: 4, mlpRatio: null, absolutePosition: null, relativeBias: null };
+    const { imageSize, embedDim, depths, heads, windowSize } = (config as ModelConfig & { family: 'swin' }).encoder;
+    const model = { encoder: 'swin_tiny', imageSize, dropPath: 0, checkpointing: false, patchSize: null, embedDim, depth: null, depths, heads, windowSize, mlpRatio: null, absolutePosition: null, relativeBias: null };
     writeFileSync(join(checkpoint, 'state.json'), JSON.stringify({ format: 1, recipe: { model } }));
     await run(checkpoint, join(out, 'timm'), '--to', 'timm');
-    expect(JSON.parse(readFileSync(join(out, 'timm/config.json'), 'utf8'))).toMatchObject({ architecture: 'swin_base_patch4_window7_224', model_args: { img_size: 32, window_size: 4, depths: [2, 1], embed_dim: 4 } });
+    expect(JSON.parse(readFileSync(join(out, 'timm/config.json'), 'utf8'))).toMatchObject({ architecture: 'swin_base_patch4_window7_224', model_args: { img_size: imageSize, window_size: windowSize, depths, embed_dim: embedDim } });
   });
 
   it.each([
     [['--to', 'timmm'], /unknown layout 'timmm'; did you mean 'timm'/],
-    [['--to', 'timm', '--image-size', '64'], /imageSize is given as \[64,64\], but the weights are those of imageSize \[32,32\]/],
+    [['--to', 'timm', '--image-size', '1000'], /imageSize is given as \[1000,1000\], but the weights are those of imageSize \[\d+,\d+\]/],
     [['--to', 'timm', '--image-size', 'big'], /--image-size is 'big', expected a whole number/],
   ])('%s is refused', async (args, message) => {
     await expect(run(golden('timm_vit'), temporary(), ...args)).rejects.toThrow(message);
@@ -56,10 +58,11 @@ describe('simmim convert', () => {
 
   it('says which sizes it must be told', async () => {
     const out = temporary();
-    const { state } = readWeights(golden('hf_swinv2_mim'));
+    const { state, config } = readWeights(golden('hf_swinv2_mim'));
+    const { imageSize, windowSize } = (config as ModelConfig & { family: 'swinv2' }).encoder;
     writeFileSync(join(out, 'bare.safetensors'), Buffer.concat((await import('../../ts/formats/safetensors')).encodeSafetensors(state)));
     await expect(run(join(out, 'bare.safetensors'), join(out, 'x'), '--to', 'timm')).rejects.toThrow(/say windowSize/);
-    const lines = await run(join(out, 'bare.safetensors'), join(out, 'x'), '--to', 'timm', '--window', '4', '--image-size', '32');
-    expect(lines[0]).toContain('32 px');
+    const lines = await run(join(out, 'bare.safetensors'), join(out, 'x'), '--to', 'timm', '--window', String(windowSize), '--image-size', String(imageSize));
+    expect(lines[0]).toContain(`${String(imageSize)} px`);
   });
 });

@@ -172,6 +172,28 @@ describe('hostile files', () => {
     expect(({} as Record<string, unknown>).lr).toBeUndefined();
   });
 
+  it('reads what training scripts leave beside the weights: numpy scalars and arrays, paths, defaultdicts', () => {
+    // As pickle.dumps(value, 2) of numpy 2 writes them.
+    const type = (code: string, order: string): string => `cnumpy\ndtype\nX\x02\x00\x00\x00${code}\x89\x88\x87R(K\x03X\x01\x00\x00\x00${order}NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb`;
+    const encode = (bytes: number[]): string => {
+      const text = Buffer.from(Buffer.from(bytes).toString('latin1'), 'utf8').toString('latin1');
+      return `c_codecs\nencode\nX${String.fromCharCode(text.length)}\x00\x00\x00${text}X\x06\x00\x00\x00latin1\x86R`;
+    };
+    const scalar = (core: string, code: string, order: string, bytes: number[]): string => `\x80\x02cnumpy.${core}.multiarray\nscalar\n${type(code, order)}${encode(bytes)}\x86R.`;
+    expect(load(torchZip(scalar('_core', 'f8', '<', [0, 0, 0, 0, 0, 0, 12, 64])))).toBe(3.5);
+    expect(load(torchZip(scalar('core', 'i8', '<', [252, 255, 255, 255, 255, 255, 255, 255])))).toBe(-4);
+    expect(load(torchZip(scalar('core', 'f4', '>', [63, 128, 0, 0])))).toBe(1);
+    expect(load(torchZip(scalar('core', 'b1', '|', [1])))).toBe(true);
+    const array = `\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85${encode([98])}\x87R(K\x01K\x02\x85${type('f4', '<')}\x89${encode([0, 0, 0, 0, 0, 0, 0, 0])}tb.`;
+    expect(toPlain(load(torchZip(array)))).toEqual({ dtype: 'f4', shape: [2] });
+    expect(load(torchZip('\x80\x02cpathlib\nPosixPath\nX\x01\x00\x00\x00aX\x01\x00\x00\x00b\x86R.'))).toBe('a/b');
+    expect(toPlain(load(torchZip('\x80\x02ccollections\ndefaultdict\nc__builtin__\nlist\n\x85RX\x01\x00\x00\x00kK\x05s.')))).toEqual({ k: 5 });
+    expect(failure(() => load(torchZip(scalar('core', 'f8', '<', [1, 2])))).message).toContain('a scalar of type f8 without its 8 bytes');
+    expect(failure(() => load(torchZip(scalar('core', 'O8', '|', [1, 2, 3, 4, 5, 6, 7, 8])))).message).toContain("has the type 'O8'");
+    expect(failure(() => load(torchZip('\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.'))).message).toContain("encoded as 'rot13'");
+    expect(failure(() => load(torchZip('\x80\x02c__builtin__\nlist\n)R.'))).code).toBe('unsupported');
+  });
+
   it('refuses a view outside its storage', () => {
     expect(failure(() => load(torchZip(tensorPickle('K\x08', 1, 'K\x08', 'K\x01')))).message).toMatch(/reaches element 8 of a storage of 8/);
   });

@@ -10,6 +10,7 @@ import { toFloat32 } from '../../ts/formats/raw_tensor';
 import { encodeSafetensors, readSafetensors } from '../../ts/formats/safetensors';
 import { encoderFromConfig, fromTimmConfig, inferConfig, modelConfig, type ModelConfig } from '../../ts/models/model_config';
 import { loadPretrained } from '../../ts/models/pretrained';
+import type { VitConfig } from '../../ts/models/vit';
 import { IMAGENET } from '../../ts/image_statistics';
 import { readWeights, writeWeights, type Weights } from '../../ts/models/weights';
 import { namedParameters } from '../../ts/nn/module';
@@ -102,7 +103,9 @@ describe('official .pth', () => {
     const weights = readWeights(golden(`checkpoints_pth/ckpt_${format}.pth`));
     expect(weights).toMatchObject({ layout: 'official', family: 'swin' });
     expect(weights.dropped.map((d) => d.name).every((name) => /attn_mask|relative_position_index/.test(name))).toBe(true);
-    expect(configOf(weights)).toMatchObject({ family: 'swin', classes: 0, encoder: { imageSize: 32, patchSize: 4, embedDim: 4, depths: [2, 1], heads: [1, 2], windowSize: 4, mlpRatio: 4 } });
+    const { config } = JSON.parse(readFileSync(golden(`checkpoints_pth/expected_${format}.json`), 'utf8')) as { config: { DATA: { IMG_SIZE: number }; MODEL: { SWIN: Record<'EMBED_DIM' | 'DEPTHS' | 'NUM_HEADS' | 'WINDOW_SIZE', unknown> } } };
+    const { EMBED_DIM: embedDim, DEPTHS: depths, NUM_HEADS: heads, WINDOW_SIZE: windowSize } = config.MODEL.SWIN;
+    expect(configOf(weights)).toMatchObject({ family: 'swin', classes: 0, encoder: { imageSize: config.DATA.IMG_SIZE, embedDim, depths, heads, windowSize } });
     loadPretrained(namedParameters(new SimMIM(encoderFromConfig(configOf(weights)))), weights.state, { strict: true });
 
     const hf = temporary();
@@ -131,22 +134,27 @@ describe('every golden model: official -> ours -> Hugging Face or timm -> ours',
     expectSame(ours.state, state);
     expect(configOf(ours)).toEqual(config);
 
-    // Hugging Face has no relative bias in its ViT and no tables of a shrunk window in its Swin.
-    const shrunk = name === 'simmim_swin_w6_ape' || name === 'simmim_swin_p4_w3' || name === 'finetune_swin';
+    // Hugging Face has no relative bias in its ViT, no tables of a shrunk window in its Swin, and always a norm behind the patch embedding.
     const write = (): unknown => writeWeights(join(official, 'hf'), 'huggingface', ours.state, config);
-    const fits = config.family === 'swinv2' || (config.family === 'swin' && !(shrunk && config.encoder.windowSize > smallestMap(config.encoder)));
+    const fits = config.family !== 'vit' ? config.encoder.patchNorm && (config.family === 'swinv2' || config.encoder.windowSize <= smallestMap(config.encoder)) : holdsInHuggingFace(config.encoder);
     if (fits) {
       write();
       expectSame(readWeights(join(official, 'hf')).state, state);
     } else expect(write).toThrow(/Hugging Face/);
 
     const keep = (key: string): boolean => !/decoder|mask_token/.test(key);
-    if (config.encoder.absolutePosition && config.family !== 'vit') return;
+    const timm = (): unknown => writeWeights(join(official, 'timm'), 'timm', ours.state, config);
+    if (config.family !== 'vit' && (config.encoder.absolutePosition || !config.encoder.patchNorm || (config.family === 'swin' && config.encoder.qkScale !== null))) return expect(timm).toThrow(/timm's swin(v2)? /);
     const { dropped } = writeWeights(join(official, 'timm'), 'timm', ours.state, config);
     expect(dropped.every((d) => !keep(d.name))).toBe(true);
     expectSame(readWeights(join(official, 'timm')).state, new Map([...state].filter(([key]) => keep(key)).map(([key, tensor]) => [key.replace(/^encoder\./, ''), tensor])));
   });
 });
+
+/** Hugging Face's ViT has absolute positions and neither relative ones nor LayerScale; it pools by the class token. */
+function holdsInHuggingFace({ absolutePosition, relativeBias, layerScale, finalNorm }: VitConfig): boolean {
+  return absolutePosition && relativeBias === 'none' && layerScale === null && finalNorm;
+}
 
 function smallestMap({ imageSize, patchSize, depths }: { imageSize: number | readonly [number, number]; patchSize: number; depths: readonly number[] }): number {
   return Math.min(...[imageSize].flat().map(Number)) / patchSize / 2 ** (depths.length - 1);
@@ -189,7 +197,7 @@ describe('inferConfig', () => {
 
   it('says what the weights do not show', () => {
     const fixture = readFixture('simmim_swinv2_w6');
-    const state = new Map(fixture.under('param/').map((key) => [key, fixture.raw.get(`param/${key}`) as RawTensor]));
+    const state = new Map(fixture.under('param/').filter((key) => !key.endsWith('absolute_pos_embed')).map((key) => [key, fixture.raw.get(`param/${key}`) as RawTensor]));
     expect(() => inferConfig(state)).toThrow(/say windowSize/);
     expect(() => inferConfig(state, { windowSize: 6 })).toThrow(/say imageSize/);
   });
@@ -222,16 +230,40 @@ describe('files that cannot be read', () => {
     writeFileSync(join(folder, 'config.json'), readFileSync(golden('timm_vit/config.json')));
     expectSame(readWeights(folder).state, readWeights(golden('timm_vit')).state);
     expect(readdirSync(folder)).toHaveLength(4);
-    expect(toFloat32((readWeights(folder).state.get('head.bias')) as RawTensor)).toHaveLength(6);
+    expect(toFloat32((readWeights(folder).state.get('head.bias')) as RawTensor)).toHaveLength(configOf(readWeights(folder)).classes);
   });
 });
 
 it.each(['huggingface', 'timm', 'official'] as const)('channel statistics travel with the weights in %s layout', (layout) => {
-  const source = readWeights(golden('hf_swin_mim'));
+  const source = readWeights(golden(layout === 'timm' ? 'timm_swin' : 'hf_swin_mim'));
   const statistics = { mean: [0.1, 0.2, 0.3], std: [0.4, 0.5, 0.6] };
   const [told, untold] = [temporary(), temporary()];
   writeWeights(told, layout, source.state, configOf(source), statistics);
   writeWeights(untold, layout, source.state, configOf(source));
   expect(readWeights(told).statistics).toEqual(statistics);
   expect(readWeights(untold).statistics).toEqual(layout === 'official' ? null : IMAGENET);
+});
+
+it('a map that windows do not tile is noted on reading and refused on writing: timm lets the padding take part', () => {
+  const source = readWeights(golden('timm_swin'));
+  const config = configOf(source) as ModelConfig & { family: 'swin' };
+  expect(source.notes).toEqual([]);
+  const odd = { ...config, encoder: { ...config.encoder, imageSize: config.encoder.patchSize * (2 * config.encoder.windowSize + 2) } };
+  expect(() => writeWeights(temporary(), 'timm', source.state, odd)).toThrow(/which windows of \d+ do not tile: timm lets the padding take part/);
+  const folder = temporary();
+  writeFileSync(join(folder, 'model.safetensors'), readFileSync(golden('timm_swin/model.safetensors')));
+  const json = JSON.parse(readFileSync(golden('timm_swin/config.json'), 'utf8')) as { model_args: Record<string, unknown> };
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...json, model_args: { ...json.model_args, img_size: odd.encoder.imageSize } }));
+  expect(readWeights(folder).notes).toEqual([expect.stringContaining('lets the padding take part')]);
+});
+
+it.each([['module.'], ['model.'], ['module._orig_mod.'], ['module.model.']])("the wrapper's prefix %s is left off", (prefix) => {
+  const folder = temporary();
+  const { state, config } = readWeights(golden('checkpoints_pth/ckpt_zip.pth'));
+  writeWeights(folder, 'official', state, config as ModelConfig);
+  writeFileSync(join(folder, 'wrapped.safetensors'), Buffer.concat(encodeSafetensors([...state].map(([name, tensor]): [string, RawTensor] => [prefix + name, tensor]))));
+  const wrapped = readWeights(join(folder, 'wrapped.safetensors'));
+  expectSame(wrapped.state, state);
+  const model = new SimMIM(encoderFromConfig(config as ModelConfig));
+  expect(loadPretrained(namedParameters(model), readSafetensors(join(folder, 'wrapped.safetensors')).tensors, { strict: true }).missing).toEqual([]);
 });

@@ -42,7 +42,7 @@ export function convert(source: string, out: string, options: ConvertOptions, pr
   const { imageSize } = config.encoder;
   print(`read ${weights.state.size} tensors of a ${weights.family} in ${weights.layout} layout, ${[imageSize].flat().join(' x ')} px${config.classes > 0 ? `, ${config.classes} classes` : ''}`);
   for (const { name, why } of [...weights.dropped, ...report.dropped]) print(`left out ${name}: ${why}`);
-  for (const note of report.notes) print(`note: ${note}`);
+  for (const note of [...weights.notes, ...report.notes]) print(`note: ${note}`);
   print(`wrote ${report.written} tensors: ${report.files.join(', ')}`);
 }
 

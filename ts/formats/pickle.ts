@@ -21,6 +21,14 @@ export class PickleGlobal {
   constructor(readonly name: string) {}
 }
 
+/** An object of an allowed class that takes a state (numpy's types and arrays). */
+export abstract class PickleObject {
+  /** Takes what `__setstate__` would; throws `corrupt` for anything else. */
+  abstract setState(state: PickleValue): void;
+  /** Plain JSON of it. */
+  abstract describe(): unknown;
+}
+
 /** What the caller allows beyond plain containers. Both throw for anything they do not know. */
 export interface PickleHandlers {
   /** Called for a global that is not a container class; returns the value of `name(...args)`. */
@@ -32,8 +40,10 @@ export interface PickleHandlers {
 }
 
 const OP = 'pickle';
-const DICT_CLASSES = new Set(['collections.OrderedDict', 'yacs.config.CfgNode', 'argparse.Namespace', 'builtins.dict']);
+const DICT_CLASSES = new Set(['collections.OrderedDict', 'collections.defaultdict', 'yacs.config.CfgNode', 'argparse.Namespace', 'builtins.dict']);
 const SET_CLASS = 'builtins.set';
+/** What a defaultdict may make its values with: names that are never called. */
+const FACTORIES = new Set(['builtins.list', 'builtins.int', 'builtins.float']);
 const MARK = Symbol('mark');
 const MAX_STACK = 10_000_000;
 
@@ -191,7 +201,7 @@ export class Unpickler {
   global(module: string, name: string): void {
     // Python 2 called the module __builtin__.
     const full = `${module === '__builtin__' ? 'builtins' : module}.${name}`;
-    if (!DICT_CLASSES.has(full) && full !== SET_CLASS && !this.handlers.allows(full)) {
+    if (!DICT_CLASSES.has(full) && full !== SET_CLASS && !FACTORIES.has(full) && !this.handlers.allows(full)) {
       throw this.error('unsupported', `it names the global '${full}', which saved weights have no need of; nothing was run. Re-save the weights as safetensors`);
     }
     this.push(new PickleGlobal(full));
@@ -213,6 +223,7 @@ export class Unpickler {
   }
   private newDict(className: string, args: PickleValue[]): PickleDict {
     const dict = new PickleDict(className);
+    if (className === 'collections.defaultdict') return dict; // its items follow; its argument only makes values that are missing
     if (Array.isArray(args[0])) this.spend(args[0].length);
     // OrderedDict of Python 2 pickles its items as a list of pairs.
     if (args.length === 1 && Array.isArray(args[0])) {
@@ -238,6 +249,7 @@ export class Unpickler {
   build(): void {
     const state = this.pop();
     const target = this.top();
+    if (target instanceof PickleObject) return target.setState(state);
     if (!(target instanceof PickleDict)) throw this.error('unsupported', 'sets the state of something that is not a dict');
     if (!(state instanceof PickleDict)) throw this.error('unsupported', `state of ${target.className} is not a dict`);
     this.spend(state.items.size);

@@ -1,6 +1,7 @@
 import { SimmimError } from '../errors';
 import { type ByteSource, withFile } from './byte_source';
-import { PickleDict, PickleGlobal, PickleSet, Unpickler, type PickleHandlers, type PickleValue } from './pickle';
+import { isNumpyGlobal, numpyValue } from './numpy_pickle';
+import { PickleDict, PickleGlobal, PickleObject, PickleSet, Unpickler, type PickleHandlers, type PickleValue } from './pickle';
 import { DTYPE_BYTES, elementCount, gatherStrided, swapBytes, type RawTensor, type StoredDType } from './raw_tensor';
 import { readZipDirectory, readZipEntry, type ZipEntry } from './zip';
 
@@ -118,6 +119,7 @@ export function toPlain(value: PickleValue): unknown {
     if (Array.isArray(item)) return item.map((x) => visit(x, depth + 1));
     if (item instanceof PickleSet) return [...item.items].map((x) => visit(x, depth + 1));
     if (item instanceof PickleGlobal) return item.name;
+    if (item instanceof PickleObject) return item.describe();
     if (item instanceof TorchTensor) return { dtype: item.dtype, shape: item.shape };
     if (item instanceof PickleDict) {
       // A Namespace keeps its values as attributes, a CfgNode its values as items and its flags as attributes.
@@ -231,7 +233,7 @@ class StorageTable implements PickleHandlers {
   }
 
   allows(name: string): boolean {
-    return STORAGE_DTYPES.has(name) || REBUILD.has(name);
+    return STORAGE_DTYPES.has(name) || REBUILD.has(name) || PATHS.test(name) || isNumpyGlobal(name);
   }
 
   reduce(name: string, args: PickleValue[]): PickleValue {
@@ -248,6 +250,8 @@ class StorageTable implements PickleHandlers {
       case 'torch.device':
         return args.map(String).join(':');
       default:
+        if (PATHS.test(name)) return args.map(String).join('/');
+        if (isNumpyGlobal(name)) return numpyValue(name, args);
         throw new SimmimError('unsupported', OP, `${this.source.name}: calls '${name}'`);
     }
   }
@@ -295,6 +299,8 @@ class StorageTable implements PickleHandlers {
   }
 }
 
+/** Paths among a script's arguments: read as text. */
+const PATHS = /^pathlib\.(_local\.)?(Pure)?(Posix|Windows)Path$/;
 const REBUILD = new Set(['torch._utils._rebuild_tensor', 'torch._utils._rebuild_tensor_v2', 'torch._utils._rebuild_parameter', 'torch.Size', 'torch.device',
   'torch.float32', 'torch.float64', 'torch.float16', 'torch.bfloat16', 'torch.int64', 'torch.int32', 'torch.int16', 'torch.int8', 'torch.uint8', 'torch.bool']);
 

@@ -5,7 +5,7 @@ import type { Encoder, Pair } from './encoder';
 import { familyOf, isBeit, type Family } from './name_maps';
 import { withOptions } from './options';
 import type { StateDict } from './pretrained';
-import { stageGeometry, SwinTransformer, swinPresets, type SwinConfig } from './swin';
+import { planWindow, stageGeometry, SwinTransformer, swinPresets, type SwinConfig } from './swin';
 import { SwinTransformerV2, swinV2Presets, type SwinV2Config } from './swin_v2';
 import { VisionTransformer, vitPresets, type VitConfig } from './vit';
 
@@ -211,7 +211,7 @@ export function toHuggingFaceConfig(config: ModelConfig, state: StateDict): Json
   const { embedDim, depths, heads, mlpRatio, windowSize, absolutePosition, patchNorm, patchSize, dropPath } = config.encoder;
   if (!patchNorm) refuse(`Hugging Face's ${family} always normalises after the patch embedding, these weights do not`);
   if (encoder.layerNormEps !== 1e-5) refuse(`Hugging Face's ${family} uses 1e-5 in the norms of patch embedding and merging, these weights ${encoder.layerNormEps}`);
-  checkRectangles(config, 'Hugging Face');
+  checkMaps(config, 'Hugging Face');
   if (config.family === 'swin') checkTables(config.encoder, state);
   return {
     ...common, depths, drop_path_rate: dropPath, embed_dim: embedDim, encoder_stride: patchSize * 2 ** (depths.length - 1), mlp_ratio: mlpRatio, num_heads: heads, use_absolute_embeddings: absolutePosition, window_size: windowSize,
@@ -264,16 +264,27 @@ export function needsTimmHead(config: ModelConfig): boolean {
 }
 
 /**
- * Where a stage's map is no square and its shorter side fits into one window, the official code takes a square window
- * and shifts neither side; timm treats each side alone, and Hugging Face's SwinV2 goes by the height.
+ * Where another library computes otherwise than the official code and ours, in a sentence; null where it does not.
+ * A map that is no square and whose shorter side fits into one window: the official code takes a square window and
+ * shifts neither side, timm treats each side alone, Hugging Face's SwinV2 goes by the height. A map that windows do
+ * not tile: the official code refuses it, ours keeps the padding out of the attention, timm and Hugging Face let it in.
  */
-function checkRectangles(config: ModelConfig, other: 'timm' | 'Hugging Face'): void {
-  if (config.family === 'vit') return;
+export function differingMap(config: ModelConfig, other: 'timm' | 'Hugging Face'): string | null {
+  if (config.family === 'vit') return null;
   const { encoder } = config;
-  stageGeometry(OP, encoder).forEach(({ resolution: [height, width] }, i) => {
-    const differs = other === 'timm' ? height !== width : config.family === 'swinv2' && width < height;
-    if (differs && Math.min(height, width) <= encoder.windowSize) refuse(`stage ${i} has a ${height}x${width} map, no square and not larger than the window ${encoder.windowSize} on one side: ${other} cuts such maps otherwise than the official code`);
-  });
+  for (const [i, { resolution }] of stageGeometry(OP, encoder).entries()) {
+    const [height, width] = resolution;
+    const uneven = other === 'timm' ? height !== width : config.family === 'swinv2' && width < height;
+    if (uneven && Math.min(height, width) <= encoder.windowSize) return `stage ${i} has a ${height}x${width} map, no square and not larger than the window ${encoder.windowSize} on one side: ${other} cuts such maps otherwise than the official code`;
+    const [window] = planWindow(resolution, encoder.windowSize, false).window;
+    if (height % window !== 0 || width % window !== 0) return `stage ${i} has a ${height}x${width} map, which windows of ${window} do not tile: ${other} lets the padding take part in the attention`;
+  }
+  return null;
+}
+
+function checkMaps(config: ModelConfig, other: 'timm' | 'Hugging Face'): void {
+  const difference = differingMap(config, other);
+  if (difference) refuse(difference);
 }
 
 /** The `config.json` that `timm.create_model('local-dir:FOLDER')` builds the model from, and what it cannot say. */
@@ -295,7 +306,7 @@ export function toTimmConfig(config: ModelConfig, state: StateDict, { mean, std 
   } else {
     architecture = config.family === 'swin' ? 'swin_base_patch4_window7_224' : 'swinv2_base_window8_256';
     if (!config.encoder.patchNorm) refuse(`timm's ${config.family} always normalises after the patch embedding, these weights do not`);
-    checkRectangles(config, 'timm');
+    checkMaps(config, 'timm');
     if (config.family === 'swin' && config.encoder.qkScale !== null) refuse("timm's swin has no qkScale");
     Object.assign(args, { depths: config.encoder.depths, window_size: config.encoder.windowSize });
     if (config.family === 'swinv2') args.pretrained_window_sizes = config.encoder.depths.map((_, i) => config.encoder.pretrainedWindowSizes[i] ?? 0);

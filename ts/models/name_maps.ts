@@ -103,12 +103,25 @@ export function familyOf(names: Iterable<string>): Family {
   throw unsupported(`names such as '${all.slice(0, 3).join("', '")}' are not those of a Swin, SwinV2 or ViT`);
 }
 
+/** What training code wraps models in: DistributedDataParallel, torch.compile, Lightning, detection code. */
+const WRAPPERS = ['module.', '_orig_mod.', 'model.', 'backbone.'];
+
+/** The same tensors without the wrappers' prefixes that all of their names share. */
+export function withoutWrappers(state: StateDict): Map<string, RawTensor> {
+  const names = [...state.keys()];
+  let cut = 0;
+  for (;;) {
+    const prefix = WRAPPERS.find((p) => names.length > 0 && names.every((name) => name.startsWith(p, cut)));
+    if (!prefix) return new Map([...state].map(([name, tensor]) => [name.slice(cut), tensor]));
+    cut += prefix.length;
+  }
+}
+
 /** Splits off the names' `encoder.`; `head` and `decoder` parts stay as they are. Buffers are dropped. */
 function bareNames(state: StateDict, converted: Converted): Map<string, RawTensor> {
   const bare = new Map<string, RawTensor>();
-  for (const [source, tensor] of state) {
-    const name = source.replace(/^module\./, '');
-    if (BUFFER.test(name)) converted.dropped.push({ name: source, why: 'recomputed from the geometry' });
+  for (const [name, tensor] of state) {
+    if (BUFFER.test(name)) converted.dropped.push({ name, why: 'recomputed from the geometry' });
     else bare.set(name.replace(/^encoder\./, ''), tensor);
   }
   return bare;
@@ -250,7 +263,7 @@ export function layoutOf(names: Iterable<string>): Layout {
   const all = [...names];
   if (all.some((name) => /^(swin|swinv2|vit)\.(embeddings|encoder|layernorm)\./.test(name))) return 'huggingface';
   if (all.some((name) => /^head\.fc\./.test(name) || /\.ls[12]\.gamma$/.test(name))) return 'timm';
-  const merging = all.map((name) => /^(?:module\.)?(?:encoder\.)?layers\.(\d+)\.downsample\./.exec(name)?.[1]).filter((i) => i !== undefined);
+  const merging = all.map((name) => /^(?:encoder\.)?layers\.(\d+)\.downsample\./.exec(name)?.[1]).filter((i) => i !== undefined);
   // Only timm merges at the start of a stage, so only there stage 0 has no merging and the last one has.
   if (merging.length > 0 && !merging.includes('0')) return 'timm';
   return 'official';

@@ -192,18 +192,23 @@ function solve(system: Float64Array, right: Float64Array, n: number): void {
 
 // ---- bicubic
 
-/** Keys' cubic convolution with a = -0.75 at pixel centres, edges repeated: PyTorch's bicubic, align_corners false. */
+/**
+ * Keys' cubic convolution with a = -0.75 at pixel centres, edges repeated: PyTorch's bicubic, align_corners false.
+ * Positions and weights are rounded to float32 where its fused multiply-adds round: a position's rounding shows in the sixth digit.
+ */
 function bicubicWeights(sourceSize: number, targetSize: number): Float64Array {
   if (sourceSize === targetSize) return identity(sourceSize);
+  const f = Math.fround;
   const a = -0.75;
-  const near = (d: number): number => ((a + 2) * d - (a + 3)) * d * d + 1;
-  const far = (d: number): number => ((a * d - 5 * a) * d + 8 * a) * d - 4 * a;
+  const near = (d: number): number => f(f(f((a + 2) * d - (a + 3)) * d) * d + 1);
+  const far = (d: number): number => f(f(f(a * d - 5 * a) * d + 8 * a) * d - 4 * a);
+  const scale = f(sourceSize / targetSize);
   const weights = new Float64Array(targetSize * sourceSize);
   for (let t = 0; t < targetSize; t++) {
-    const centre = ((t + 0.5) * sourceSize) / targetSize - 0.5;
+    const centre = f(scale * (t + 0.5) - 0.5);
     const first = Math.floor(centre);
-    const d = centre - first;
-    [far(d + 1), near(d), near(1 - d), far(2 - d)].forEach((weight, k) => {
+    const d = f(centre - first);
+    [far(f(d + 1)), near(d), near(f(1 - d)), far(f(f(1 - d) + 1))].forEach((weight, k) => {
       const from = Math.min(Math.max(first - 1 + k, 0), sourceSize - 1);
       weights[t * sourceSize + from] = (weights[t * sourceSize + from] as number) + weight;
     });

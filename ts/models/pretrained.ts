@@ -2,6 +2,7 @@ import { SimmimError } from '../errors';
 import { toFloat32, type RawTensor } from '../formats/raw_tensor';
 import type { Pair } from './encoder';
 import { resizeBiasTable, resizePositionEmbedding, type BiasInterpolation } from './position_bias';
+import { withoutWrappers } from './name_maps';
 
 /** A checkpoint's tensors by their official names. */
 export type StateDict = ReadonlyMap<string, RawTensor>;
@@ -93,24 +94,23 @@ interface Entry {
 }
 
 /** The checkpoint's entries under the model's names; what the rules leave out goes to the report. */
-function alignPrefix(state: StateDict, parameters: ReadonlyMap<string, LoadTarget>, report: LoadReport): Map<string, Entry> {
-  const names = [...state.keys()].map((name) => name.replace(/^module\./, '')); // DistributedDataParallel's prefix
-  const stored = names.some((name) => name.startsWith('encoder.'));
+function alignPrefix(given: StateDict, parameters: ReadonlyMap<string, LoadTarget>, report: LoadReport): Map<string, Entry> {
+  const state = withoutWrappers(given);
+  const stored = [...state.keys()].some((name) => name.startsWith('encoder.'));
   const wanted = [...parameters.keys()].some((name) => name.startsWith('encoder.'));
   const entries = new Map<string, Entry>();
-  for (const [source, tensor] of state) {
-    const name = source.replace(/^module\./, '');
-    const drop = (why: string): void => void report.dropped.push({ name: source, why });
+  for (const [name, tensor] of state) {
+    const drop = (why: string): void => void report.dropped.push({ name, why });
     if (BUFFER.test(name)) drop('recomputed from the geometry');
     else if (stored && !wanted) {
       if (!name.startsWith('encoder.')) drop('belongs to pre-training');
       else if (name === 'encoder.mask_token' && !parameters.has('mask_token')) drop('the model hides nothing');
-      else entries.set(name.slice('encoder.'.length), { tensor, source });
+      else entries.set(name.slice('encoder.'.length), { tensor, source: name });
     } else if (!stored && wanted) {
       if (/^(head|fc_norm)\./.test(name)) drop('belongs to classification');
-      else entries.set(`encoder.${name}`, { tensor, source });
+      else entries.set(`encoder.${name}`, { tensor, source: name });
     } else if (name === 'mask_token' && !parameters.has(name)) drop('the model hides nothing');
-    else entries.set(name, { tensor, source });
+    else entries.set(name, { tensor, source: name });
   }
   return entries;
 }

@@ -7,8 +7,8 @@ import { PickleDict, type PickleValue } from '../formats/pickle';
 import type { RawTensor } from '../formats/raw_tensor';
 import { encodeSafetensors, readSafetensors } from '../formats/safetensors';
 import { parseTorchFile, readTorchTensors, toPlain, torchTensors, TorchTensor } from '../formats/torch_pth';
-import { fromHuggingFaceConfig, fromOfficialConfig, fromRecipeModel, fromTimmConfig, inferConfig, modelConfig, needsTimmHead, toHuggingFaceConfig, toTimmConfig, type Json, type KnownSizes, type ModelConfig } from './model_config';
-import { familyIn, fromHuggingFace, fromTimm, layoutOf, toHuggingFace, toTimm, type Converted, type Family, type Layout } from './name_maps';
+import { differingMap, fromHuggingFaceConfig, fromOfficialConfig, fromRecipeModel, fromTimmConfig, inferConfig, modelConfig, needsTimmHead, toHuggingFaceConfig, toTimmConfig, type Json, type KnownSizes, type ModelConfig } from './model_config';
+import { familyIn, fromHuggingFace, fromTimm, layoutOf, toHuggingFace, toTimm, withoutWrappers, type Converted, type Family, type Layout } from './name_maps';
 
 /** Weights in official names, wherever they came from. */
 export interface Weights {
@@ -23,6 +23,8 @@ export interface Weights {
   statistics: ImageStatistics | null;
   /** Entries that were left out, and why. */
   dropped: { name: string; why: string }[];
+  /** Where these weights give other outputs here than in the library they come from. */
+  notes: string[];
 }
 
 const OP = 'weights';
@@ -121,7 +123,8 @@ function readTorchState(file: string): StateFile {
   });
 }
 
-function assemble(stored: Map<string, RawTensor>, source: StateFile['config'], known: KnownSizes, noKeyBias = false): Weights {
+function assemble(found: ReadonlyMap<string, RawTensor>, source: StateFile['config'], known: KnownSizes, noKeyBias = false): Weights {
+  const stored = withoutWrappers(found);
   const kind = source?.kind === 'json' ? (typeof source.json.model_type === 'string' ? 'huggingface' : 'timm') : null;
   const layout: Layout = kind ?? layoutOf(stored.keys());
   const family = familyIn(layout, stored.keys());
@@ -132,7 +135,8 @@ function assemble(stored: Map<string, RawTensor>, source: StateFile['config'], k
   const config = configOf(tensors, stored, source, layout, known);
   if (config) checkKnown(config, known);
   const statistics = source?.kind === 'simmim' ? channelStatistics(source.json.statistics) : null;
-  return { layout, family, state: tensors, config, statistics, dropped };
+  const difference = config && layout !== 'official' ? differingMap(config, layout === 'timm' ? 'timm' : 'Hugging Face') : null;
+  return { layout, family, state: tensors, config, statistics, dropped, notes: difference ? [difference] : [] };
 }
 
 /** What the caller says must not contradict what the source says: weights are not resized on the way. */
@@ -151,7 +155,7 @@ function toOfficial(stored: Map<string, RawTensor>, layout: Layout, family: Fami
   const converted: Converted = { tensors: new Map(), dropped: [] };
   for (const [name, tensor] of stored) {
     if (BUFFER.test(name)) converted.dropped.push({ name, why: 'recomputed from the geometry' });
-    else converted.tensors.set(name.replace(/^module\./, ''), tensor);
+    else converted.tensors.set(name, tensor);
   }
   return converted;
 }
