@@ -6,13 +6,11 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import '../../ts/backend';
 import { SimmimError } from '../../ts/errors';
 import { encodeNpy } from '../../ts/formats/npy';
-import { disposeModel } from '../../ts/nn/module';
 import { headNames } from '../../ts/simmim/heads';
 import { lossNames } from '../../ts/simmim/losses';
-import { buildBuffers, buildModel } from '../../ts/train/model_build';
+import { buildModel } from '../../ts/train/model_build';
 import { recipeFromYaml, type Recipe } from '../../ts/train/recipe';
-import { TrainingStep } from '../../ts/train/step';
-import { StepState } from '../../ts/train/step_state';
+import { drawPictures, trainSome } from '../helpers/train_some';
 
 // The inverse Swin heads have 28 and 88 million parameters: the sweep trains the same wiring at other sizes.
 vi.mock(import('../../ts/models/swin'), async (original) => {
@@ -66,36 +64,11 @@ const product = headNames.flatMap((head) => targets.flatMap((target) => lossName
 const fits = ({ head, target, loss }: (typeof product)[number]): boolean => target.classes === (loss === 'cross_entropy') && (target.full || !head.startsWith('inverse'));
 const recipeOf = ({ head, target, loss }: (typeof product)[number], ...more: string[]): Recipe => recipeFromYaml(BASE, 'sweep', [`head=${head}`, `loss.kind=${loss}`, ...target.keys, ...more]);
 
-/** Pictures [4, 3, SIZE, SIZE], normalised: a pattern that repeats every 16 pixels on a colour of its own. */
-function pictures(): tf.Tensor {
-  const values = new Float32Array(4 * 3 * SIZE * SIZE);
-  values.forEach((_, i) => {
-    const [x, y, c, b] = [i % SIZE, Math.floor(i / SIZE) % SIZE, Math.floor(i / SIZE ** 2) % 3, Math.floor(i / SIZE ** 2 / 3)];
-    values[i] = Math.sin((Math.PI / 8) * x) * (y % 16 < 8 ? 1 : -1) + 0.8 * Math.sin(1.3 * c + b);
-  });
-  return tf.tensor(values, [4, 3, SIZE, SIZE]);
-}
+/** A pattern that repeats every 16 pixels on a colour of its own. */
+const pictures = drawPictures([2, SIZE, SIZE], (x, y, c, b) => Math.sin((Math.PI / 8) * x) * (y % 16 < 8 ? 1 : -1) + 0.8 * Math.sin(1.3 * c + b));
 
 /** The losses of STEPS updates on the same pictures under new masks. */
-function train(recipe: Recipe): number[] {
-  const built = buildModel(recipe);
-  const buffers = buildBuffers(built, recipe);
-  const state = new StepState(recipe.train.seed);
-  const step = new TrainingStep(built.model, buffers, state, { accumulation: 1, clip: 5, clipEveryMicroStep: false, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0 });
-  const images = pictures();
-  const losses: number[] = [];
-  for (let i = 0; i < STEPS; i++) {
-    step.begin();
-    state.writeClock(i, 0);
-    losses.push(step.micro(images, built.masks).loss);
-    step.apply(4e-3 * (1 - i / STEPS), i + 1);
-  }
-  images.dispose();
-  buffers.dispose();
-  state.dispose();
-  disposeModel(built.model);
-  return losses;
-}
+const train = (recipe: Recipe): Promise<number[]> => trainSome(recipe, pictures, { updates: STEPS, lr: (i) => 2e-3 * (1 - i / STEPS) });
 
 const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
@@ -107,8 +80,8 @@ function expectFall(losses: readonly number[]): void {
 
 describe('the loss falls over 50 updates', () => {
   const valid = product.filter(fits).map((c) => ({ ...c, name: c.target.name }));
-  test.each(valid)('$head, $name, $loss', (c) => expectFall(train(recipeOf(c))));
-  test.each(valid.filter((c) => c.head === 'linear' && (c.loss === 'l1' || c.loss === 'cross_entropy')))('$head, $name, $loss, reconstructing everything', (c) => expectFall(train(recipeOf(c, 'loss.maskedOnly=false'))));
+  test.each(valid)('$head, $name, $loss', async (c) => expectFall(await train(recipeOf(c))));
+  test.each(valid.filter((c) => c.head === 'linear' && (c.loss === 'l1' || c.loss === 'cross_entropy')))('$head, $name, $loss, reconstructing everything', async (c) => expectFall(await train(recipeOf(c, 'loss.maskedOnly=false'))));
 });
 
 test('every other combination is refused in one sentence that names both sides', () => {
