@@ -41,7 +41,9 @@ constexpr size_t kWorthDeferring = size_t{2} << 20;
 bool is_deferrable(int id) {
   static const std::set<std::string_view> names{"fill", "unary", "predicate", "binary", "compare", "select", "cast", "reduce", "arg_reduce", "strided_copy", "softmax", "scan", "top_k", "matmul", "conv",
                                                 "conv_input_grad", "conv_filter_grad", "depthwise", "depthwise_input_grad", "depthwise_filter_grad", "pool", "pool_grad",
-                                                "dilation", "dilation_input_grad", "dilation_filter_grad", "batch_norm", "lrn", "lrn_grad"};
+                                                "dilation", "dilation_input_grad", "dilation_filter_grad", "batch_norm", "lrn", "lrn_grad",
+                                                "resize", "resize_grad", "crop_and_resize", "transform", "rotate", "non_max_suppression", "complex_multiply", "complex_abs", "fft",
+                                                "search_sorted", "unique", "multinomial", "range"};
   static const std::vector<char> by_id = [] {
     std::vector<char> out;
     for (int i = 0; i < kernel_count(); i++) out.push_back(names.contains(kernel_at(i).name));

@@ -55,6 +55,19 @@ SIMMIM_INLINE void store_n(float* p, Vec v, int n) {
 #endif
 }
 
+/// p[i] for each lane's i.
+SIMMIM_INLINE Vec gather(const float* p, IVec index) {
+#if defined(__AVX512F__)
+  return _mm512_i32gather_ps(reinterpret_cast<__m512i>(index), p, 4);
+#elif defined(__AVX2__)
+  return _mm256_i32gather_ps(p, reinterpret_cast<__m256i>(index), 4);
+#else
+  Vec v;
+  for (int i = 0; i < kLanes; i++) v[i] = p[index[i]];
+  return v;
+#endif
+}
+
 /// a * b + c, fused where the level has FMA (baseline x86-64 has not: there it rounds twice).
 SIMMIM_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
 SIMMIM_INLINE Vec select(IVec mask, Vec yes, Vec no) { return mask ? yes : no; }

@@ -39,7 +39,15 @@ const calls: Record<string, () => unknown> = {
   dilation: () => tf.grads((a, b) => tf.sum(tf.dilation2d(a as tf.Tensor4D, b as tf.Tensor3D, 1, 'same')))([image(), tf.ones([3, 3, 3])]),
   responseNorm: () => tf.grad((a) => tf.sum(tf.localResponseNormalization(a as tf.Tensor4D)))(image()),
   batchNorm: () => tf.batchNorm(image(), tf.zeros([3]), tf.ones([3])),
-  delegated: () => [tf.image.resizeBilinear(image(), [4, 4]), tf.unique(ids()), tf.spectral.fft(tf.complex(tf.ones([4]), tf.zeros([4])))],
+  resize: () => [tf.image.resizeNearestNeighbor(image(), [4, 4]), tf.grad((a) => tf.sum(tf.image.resizeBilinear(a as tf.Tensor4D, [5, 5])))(image())],
+  warp: () => [tf.image.cropAndResize(image(), tf.tensor2d([[0, 0, 1, 1]]), tf.tensor1d([1], 'int32'), [3, 3]), tf.image.transform(image(), tf.tensor2d([[1, 0, 1, 0, 1, 0, 0, 0]])), tf.image.rotateWithOffset(image(), 1, [1, 2, 3]), tf.image.flipLeftRight(image())],
+  suppression: () => { const [boxes, scores] = [tf.tensor2d([[0, 0, 1, 1], [0, 0, 1, 0.9]]), tf.tensor1d([0.5, 0.75])]; return [tf.image.nonMaxSuppression(boxes, scores, 2), tf.image.nonMaxSuppressionPadded(boxes, scores, 2), tf.image.nonMaxSuppressionWithScore(boxes, scores, 2, 0.5, 0.1, 0.5)]; },
+  complex: () => { const z = tf.complex(x(), tf.onesLike(x())); return [tf.abs(tf.mul(z, z)), tf.imag(tf.add(z, z)), tf.transpose(z), tf.concat([z, z]), tf.cast(z, 'float32'), tf.onesLike(z)]; },
+  fourier: () => [tf.spectral.rfft(x()), tf.spectral.ifft(tf.complex(tf.ones([2, 17]), tf.zeros([2, 17]))), tf.signal.stft(tf.ones([64]), 16, 8)],
+  sparse: () => [tf.sparse.sparseSegmentSum(x(), ids(), tf.tensor1d([0, 0, 2], 'int32')), tf.sparse.sparseFillEmptyRows([[1, 0]], [1], [3, 2], 0), tf.sparse.sparseReshape([[1, 0]], [3, 2], [6])],
+  counting: () => [tf.bincount(ids(), tf.tensor1d([]), 3), tf.denseBincount(tf.reshape(ids(), [1, 3]) as tf.Tensor2D, tf.tensor2d([], [0, 0]), 3), tf.searchSorted(tf.tensor1d([1, 2, 3]), tf.tensor1d([2])), tf.unique(ids())],
+  creation: () => [tf.range(0, 9, 2), tf.linspace(0, 1, 5), tf.diag(ids()), tf.fill([3], NaN), tf.multinomial(tf.ones([2, 3]) as tf.Tensor2D, 4, 5)],
+  delegated: () => [tf.unique(tf.tensor1d(['a', 'b', 'a'])), tf.string.stringToHashBucketFast(['a'], 3)],
   refused: () => { try { tf.engine().runKernel('GatherV2', { x: x(), indices: tf.tensor1d([99], 'int32') }, { axis: 0 }); } catch { /* what is tested is what stays behind */ } },
 };
 

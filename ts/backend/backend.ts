@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
-import { type Addon, type HostArray, type NativeStats, type NativeStorage, type NativeTensor, type StorageDType, DTYPE_BYTES, DTYPE_NUMBER, mailbox } from '../native';
+import { type Addon, type HostArray, type NativeStats, type NativeStorage, type NativeTensor, type StorageDType, DTYPE_BYTES, DTYPE_NUMBER, kernels, mailbox } from '../native';
 import { type DataRecord, RecordStore, cachedValues, emptyHostArray, ensureUploaded, extended, releaseMemory, watch } from './record';
 
 /**
@@ -41,14 +41,21 @@ export class NativeBackend extends tf.KernelBackend {
       record.host = values;
       return;
     }
-    const interleaved = values as Float32Array; // as readSync of the other backend merges them
-    const real = new Float32Array(count);
-    const imag = new Float32Array(count);
-    for (let i = 0; i < count; i++) {
-      real[i] = interleaved[2 * i] as number;
-      imag[i] = interleaved[2 * i + 1] as number;
-    }
-    record.complexTensorInfos = { real: this.makeTensorInfo(shape, 'float32', real), imag: this.makeTensorInfo(shape, 'float32', imag) };
+    const pairs = this.makeTensorInfo([2 * count], 'float32', values); // as readSync of the other backend merges them
+    const [real, imag] = [0, 1].map((offset) => {
+      const half = this.allocated(shape);
+      kernels.stridedCopy({ x: this.ref(pairs), y: this.outRef(half, [count]), dims: [count], xStrides: [2], yStrides: [1], xOffset: offset, yOffset: 0 });
+      return half;
+    }) as [tf.TensorInfo, tf.TensorInfo];
+    this.disposeData(pairs.dataId);
+    record.complexTensorInfos = { real, imag };
+  }
+
+  /** The values of a complex tensor as tfjs reads them, real and imaginary parts in turn; to be released. */
+  private interleaved({ real, imag }: { real: tf.TensorInfo; imag: tf.TensorInfo }, count: number): number {
+    const pairs: NativeStorage = { handle: this.addon.allocate(DTYPE_NUMBER.f32, 2 * count), dtype: 'f32' };
+    [real, imag].forEach((half, offset) => kernels.stridedCopy({ x: this.ref(half, [count]), y: { storage: pairs, shape: [2 * count] }, dims: [count], xStrides: [1], yStrides: [2], xOffset: 0, yOffset: offset }));
+    return pairs.handle;
   }
 
   private hold(values: tf.BackendValues | null, count: number, dtype: tf.DataType): DataRecord {
@@ -67,8 +74,11 @@ export class NativeBackend extends tf.KernelBackend {
   override readSync(dataId: tf.DataId): tf.BackendValues {
     const record = this.own(dataId);
     if (record.complexTensorInfos) {
-      const { real, imag } = record.complexTensorInfos;
-      return tf.backend_util.mergeRealAndImagArrays(this.readSync(real.dataId) as Float32Array, this.readSync(imag.dataId) as Float32Array);
+      const handle = this.interleaved(record.complexTensorInfos, record.count);
+      const target = new Float32Array(2 * record.count);
+      this.addon.readInto(handle, target);
+      this.addon.release(handle);
+      return target;
     }
     const known = cachedValues(record);
     if (known !== null) return known;
@@ -82,9 +92,11 @@ export class NativeBackend extends tf.KernelBackend {
   override async read(dataId: tf.DataId): Promise<tf.BackendValues> {
     const record = this.own(dataId);
     if (record.complexTensorInfos) {
-      const { real, imag } = record.complexTensorInfos;
-      const parts = await Promise.all([this.read(real.dataId), this.read(imag.dataId)]);
-      return tf.backend_util.mergeRealAndImagArrays(parts[0] as Float32Array, parts[1] as Float32Array);
+      const handle = this.interleaved(record.complexTensorInfos, record.count);
+      const target = new Float32Array(2 * record.count);
+      await this.addon.readLater(handle, target);
+      this.addon.release(handle);
+      return target;
     }
     if (record.host !== null || record.dtype === 'bf16' || (this.device === 0 && !this.addon.busy())) return this.readSync(dataId);
     const target = emptyHostArray(record.tfDtype, record.count);

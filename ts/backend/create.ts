@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { kernels } from '../native';
 import type { NativeBackend } from './backend';
-import { delegate } from './host';
+import { delegate, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
 
 /** A tensor with one value everywhere. */
@@ -19,16 +19,46 @@ function like(name: string, value: number): NativeKernel {
   };
 }
 
-const delegatedFill = delegate('Fill');
+const rest = { fill: delegate('Fill'), range: delegate('Range') };
 
-/** Tensors from nothing. */
+/** How many numbers tf.range counts; what it makes of a step that leads away from `stop` is tfjs's. */
+function rangeLength(start: number, stop: number, step: number): number {
+  if (start === stop || (start < stop && step < 0) || (stop < start && step > 1)) return 0;
+  return Math.abs(Math.ceil((stop - start) / step));
+}
+
+/** Tensors from nothing, or from little. */
 export const CREATE: KernelTable = {
   Fill: (backend, inputs, attrs) => {
     const value = attrs.value as number | string;
     const dtype = (attrs.dtype as tf.DataType | undefined) ?? tf.util.inferDtype(value);
-    if (typeof value !== 'number' || !Number.isFinite(value) || dtype === 'string' || dtype === 'complex64') return delegatedFill(backend, inputs, attrs);
+    if (typeof value !== 'number' || dtype === 'string' || dtype === 'complex64') return rest.fill(backend, inputs, attrs);
     return filled(backend, attrs.shape as number[], dtype, dtype === 'float32' ? value : dtype === 'bool' ? value & 255 : value | 0);
   },
   ZerosLike: like('ZerosLike', 0),
   OnesLike: like('OnesLike', 1),
+
+  Range: (backend, inputs, attrs) => {
+    const { start, stop, step } = attrs as { start: number; stop: number; step: number };
+    const dtype = attrs.dtype as tf.DataType;
+    // Integers in fractional steps are truncated one after the other.
+    if (dtype !== 'float32' && !(dtype === 'int32' && Number.isInteger(start) && Number.isInteger(step))) return rest.range(backend, inputs, attrs);
+    const y = backend.output([rangeLength(start, stop, step)], dtype);
+    kernels.range({ y: backend.outRef(y), start, step: stop < start && step === 1 ? -1 : step });
+    return y;
+  },
+  LinSpace: (backend, _inputs, attrs) => {
+    const { start, stop, num } = attrs as { start: number; stop: number; num: number };
+    const y = backend.output([num]);
+    kernels.range({ y: backend.outRef(y), start, step: num > 1 ? (stop - start) / (num - 1) : 0 });
+    return y;
+  },
+  Diag: (backend, inputs) => {
+    const x = inputs.x as tf.TensorInfo;
+    requireDtype('Diag', inputs, 'float32', 'int32', 'bool');
+    const n = tf.util.sizeFromShape(x.shape);
+    const y = filled(backend, [...x.shape, ...x.shape], x.dtype, 0);
+    kernels.stridedCopy({ x: backend.ref(x), y: backend.outRef(y), dims: [n], xStrides: [1], yStrides: [n + 1], xOffset: 0, yOffset: 0 });
+    return y;
+  },
 };

@@ -56,3 +56,19 @@ export function requireDtype(op: string, inputs: tf.NamedTensorInfoMap, ...expec
   for (const [name, x] of Object.entries(inputs))
     if (x && !expected.includes(x.dtype)) throw new SimmimError('unsupported', op, `${name} has dtype ${x.dtype} and shape [${x.shape}], expected ${expected.join(' or ')}`);
 }
+
+/** An error in tfjs's own words, without the name of the operation before them, because programs compare them. */
+export function inTfjsWords(op: string, message: string): SimmimError {
+  const error = new SimmimError('invalid_argument', op, message);
+  error.message = message;
+  return error;
+}
+
+/** Runs a native kernel whose checks speak in tfjs's words. */
+export function withTfjsWords(op: string, run: () => void): void {
+  try {
+    run();
+  } catch (error) {
+    throw error instanceof SimmimError && error.code === 'invalid_argument' ? inTfjsWords(op, error.message.slice(`${error.op}: `.length)) : error;
+  }
+}

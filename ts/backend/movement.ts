@@ -99,7 +99,7 @@ function stridedSlice(backend: NativeBackend, x: tf.TensorInfo, attrs: tf.NamedA
   return gathered(backend, x, info.finalShape, tf.slice_util.computeOutShape(info.begin, info.end, info.strides), { strides: strides.map((s, i) => s * (info.strides[i] as number)), offset });
 }
 
-function reverse(backend: NativeBackend, x: tf.TensorInfo, attrs: tf.NamedAttrMap): tf.TensorInfo {
+export function reverse(backend: NativeBackend, x: tf.TensorInfo, attrs: tf.NamedAttrMap): tf.TensorInfo {
   if (x.shape.length === 0) return alias(backend, x, x.shape);
   const axes = tf.util.parseAxisParam(attrs.dims as number[], x.shape);
   const strides = rowMajor(x.shape);

@@ -6,15 +6,19 @@ import { registerGradients } from './gradients';
 import { delegatedKernels } from './host';
 import { ALIAS } from './alias';
 import { BINARY } from './binary';
+import { COMPLEX } from './complex';
 import { CONV } from './conv';
 import { CREATE } from './create';
+import { IMAGE } from './image';
 import { INDEX } from './index_ops';
 import { MATMUL } from './matmul';
 import { MOVEMENT } from './movement';
 import { NORM } from './norm';
 import { POOL } from './pool';
+import { RANDOM } from './random';
 import { REDUCE } from './reduce';
 import { ROWS } from './rows';
+import { SPARSE } from './sparse';
 import { UNARY } from './unary';
 
 /** Computes one tfjs kernel on our backend. */
@@ -29,8 +33,8 @@ export const CUDA_BACKEND = 'simmim-cuda';
 /** Above cpu (1), webgl and wasm (2) and tfjs-node (3): importing the backend makes it the default. */
 const PRIORITY = 4;
 
-/** Every family that runs natively; what is not here is delegated (host.ts). */
-const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE, MOVEMENT, INDEX, ROWS, MATMUL, CONV, POOL, NORM, EINSUM];
+/** Every family that runs natively, later ones before earlier ones; what is not here is delegated (host.ts). */
+const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE, MOVEMENT, INDEX, ROWS, MATMUL, CONV, POOL, NORM, IMAGE, SPARSE, RANDOM, EINSUM, COMPLEX];
 
 function toConfig(backendName: string, kernelName: string, kernel: NativeKernel): tf.KernelConfig {
   return {

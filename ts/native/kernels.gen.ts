@@ -63,6 +63,23 @@ export const KERNEL_NAMES = [
   'batch_norm',
   'lrn',
   'lrn_grad',
+  'resize',
+  'resize_grad',
+  'crop_and_resize',
+  'transform',
+  'rotate',
+  'non_max_suppression',
+  'complex_multiply',
+  'complex_abs',
+  'fft',
+  'sparse_segment',
+  'sparse_fill_rows',
+  'sparse_reshape',
+  'bincount',
+  'search_sorted',
+  'unique',
+  'multinomial',
+  'range',
 ] as const;
 
 export interface FillArgs {
@@ -1697,4 +1714,441 @@ export function lrnGrad(a: LrnGradArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.beta);
   m.call(59);
   m.adopt(a.dx, dx);
+}
+
+export interface ResizeArgs {
+  /** in, f32 or i32 or u8 */
+  x: NativeTensor;
+  /** out, f32 or i32 or u8 */
+  y: NativeTensor;
+  /** boolean */
+  alignCorners: boolean;
+  /** boolean */
+  halfPixelCenters: boolean;
+  /** boolean */
+  nearest: boolean;
+}
+
+export function resize(a: ResizeArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const y = m.tensor(a.y);
+  m.scalar(a.alignCorners);
+  m.scalar(a.halfPixelCenters);
+  m.scalar(a.nearest);
+  m.call(59);
+  m.adopt(a.y, y);
+}
+
+export interface ResizeGradArgs {
+  /** in, f32 */
+  dy: NativeTensor;
+  /** out, f32 */
+  dx: NativeTensor;
+  /** boolean */
+  alignCorners: boolean;
+  /** boolean */
+  halfPixelCenters: boolean;
+  /** boolean */
+  nearest: boolean;
+}
+
+export function resizeGrad(a: ResizeGradArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.dy);
+  const dx = m.tensor(a.dx);
+  m.scalar(a.alignCorners);
+  m.scalar(a.halfPixelCenters);
+  m.scalar(a.nearest);
+  m.call(60);
+  m.adopt(a.dx, dx);
+}
+
+export interface CropAndResizeArgs {
+  /** in, f32 or i32 or u8 */
+  x: NativeTensor;
+  /** in, f32 */
+  boxes: NativeTensor;
+  /** in, i32 */
+  boxIndex: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+  /** boolean */
+  nearest: boolean;
+  /** number */
+  fill: number;
+}
+
+export function cropAndResize(a: CropAndResizeArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.boxes);
+  m.tensor(a.boxIndex);
+  const y = m.tensor(a.y);
+  m.scalar(a.nearest);
+  m.scalar(a.fill);
+  m.call(61);
+  m.adopt(a.y, y);
+}
+
+export const TRANSFORM_OPS = {
+  constant: 0,
+  reflect: 1,
+  wrap: 2,
+  nearest: 3,
+} as const;
+
+export interface TransformArgs {
+  /** in, f32 or i32 or u8 */
+  x: NativeTensor;
+  /** in, f32 */
+  transforms: NativeTensor;
+  /** out, f32 or i32 or u8 */
+  y: NativeTensor;
+  /** integer */
+  op: number;
+  /** boolean */
+  nearest: boolean;
+  /** number */
+  fill: number;
+}
+
+export function transform(a: TransformArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.transforms);
+  const y = m.tensor(a.y);
+  m.scalar(a.op);
+  m.scalar(a.nearest);
+  m.scalar(a.fill);
+  m.call(62);
+  m.adopt(a.y, y);
+}
+
+export interface RotateArgs {
+  /** in, f32 or i32 or u8 */
+  x: NativeTensor;
+  /** in, f32 */
+  fill: NativeTensor;
+  /** out, f32 or i32 or u8 */
+  y: NativeTensor;
+  /** number */
+  sine: number;
+  /** number */
+  cosine: number;
+  /** number */
+  centerX: number;
+  /** number */
+  centerY: number;
+}
+
+export function rotate(a: RotateArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.fill);
+  const y = m.tensor(a.y);
+  m.scalar(a.sine);
+  m.scalar(a.cosine);
+  m.scalar(a.centerX);
+  m.scalar(a.centerY);
+  m.call(63);
+  m.adopt(a.y, y);
+}
+
+export interface NonMaxSuppressionArgs {
+  /** in, f32 */
+  boxes: NativeTensor;
+  /** in, f32 */
+  scores: NativeTensor;
+  /** out, i32 */
+  selected: NativeTensor;
+  /** optional_out, f32 */
+  selectedScores?: NativeTensor | null;
+  /** out, i32 */
+  count: NativeTensor;
+  /** number */
+  iouThreshold: number;
+  /** number */
+  scoreThreshold: number;
+  /** number */
+  softSigma: number;
+}
+
+export function nonMaxSuppression(a: NonMaxSuppressionArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.boxes);
+  m.tensor(a.scores);
+  const selected = m.tensor(a.selected);
+  const selectedScores = m.tensor(a.selectedScores);
+  const count = m.tensor(a.count);
+  m.scalar(a.iouThreshold);
+  m.scalar(a.scoreThreshold);
+  m.scalar(a.softSigma);
+  m.call(64);
+  m.adopt(a.selected, selected);
+  m.adopt(a.selectedScores, selectedScores);
+  m.adopt(a.count, count);
+}
+
+export interface ComplexMultiplyArgs {
+  /** in, f32 */
+  aReal: NativeTensor;
+  /** in, f32 */
+  aImag: NativeTensor;
+  /** in, f32 */
+  bReal: NativeTensor;
+  /** in, f32 */
+  bImag: NativeTensor;
+  /** out, f32 */
+  yReal: NativeTensor;
+  /** out, f32 */
+  yImag: NativeTensor;
+}
+
+export function complexMultiply(a: ComplexMultiplyArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.aReal);
+  m.tensor(a.aImag);
+  m.tensor(a.bReal);
+  m.tensor(a.bImag);
+  const yReal = m.tensor(a.yReal);
+  const yImag = m.tensor(a.yImag);
+  m.call(65);
+  m.adopt(a.yReal, yReal);
+  m.adopt(a.yImag, yImag);
+}
+
+export interface ComplexAbsArgs {
+  /** in, f32 */
+  real: NativeTensor;
+  /** in, f32 */
+  imag: NativeTensor;
+  /** out, f32 */
+  y: NativeTensor;
+}
+
+export function complexAbs(a: ComplexAbsArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.real);
+  m.tensor(a.imag);
+  const y = m.tensor(a.y);
+  m.call(66);
+  m.adopt(a.y, y);
+}
+
+export interface FftArgs {
+  /** in, f32 */
+  real: NativeTensor;
+  /** in, f32 */
+  imag: NativeTensor;
+  /** out, f32 */
+  yReal: NativeTensor;
+  /** out, f32 */
+  yImag: NativeTensor;
+  /** boolean */
+  inverse: boolean;
+}
+
+export function fft(a: FftArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.real);
+  m.tensor(a.imag);
+  const yReal = m.tensor(a.yReal);
+  const yImag = m.tensor(a.yImag);
+  m.scalar(a.inverse);
+  m.call(67);
+  m.adopt(a.yReal, yReal);
+  m.adopt(a.yImag, yImag);
+}
+
+export interface SparseSegmentArgs {
+  /** in, f32 or i32 */
+  x: NativeTensor;
+  /** in, i32 */
+  indices: NativeTensor;
+  /** in, i32 */
+  ids: NativeTensor;
+  /** out, f32 or i32 */
+  y: NativeTensor;
+  /** boolean */
+  mean: boolean;
+}
+
+export function sparseSegment(a: SparseSegmentArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.indices);
+  m.tensor(a.ids);
+  const y = m.tensor(a.y);
+  m.scalar(a.mean);
+  m.call(68);
+  m.adopt(a.y, y);
+}
+
+export interface SparseFillRowsArgs {
+  /** in, i32 */
+  indices: NativeTensor;
+  /** in, f32 or i32 or u8 */
+  values: NativeTensor;
+  /** out, i32 */
+  filledIndices: NativeTensor;
+  /** out, f32 or i32 or u8 */
+  filledValues: NativeTensor;
+  /** out, u8 */
+  empty: NativeTensor;
+  /** out, i32 */
+  places: NativeTensor;
+  /** out, i32 */
+  count: NativeTensor;
+  /** number */
+  fill: number;
+}
+
+export function sparseFillRows(a: SparseFillRowsArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.indices);
+  m.tensor(a.values);
+  const filledIndices = m.tensor(a.filledIndices);
+  const filledValues = m.tensor(a.filledValues);
+  const empty = m.tensor(a.empty);
+  const places = m.tensor(a.places);
+  const count = m.tensor(a.count);
+  m.scalar(a.fill);
+  m.call(69);
+  m.adopt(a.filledIndices, filledIndices);
+  m.adopt(a.filledValues, filledValues);
+  m.adopt(a.empty, empty);
+  m.adopt(a.places, places);
+  m.adopt(a.count, count);
+}
+
+export interface SparseReshapeArgs {
+  /** in, i32 */
+  indices: NativeTensor;
+  /** out, i32 */
+  y: NativeTensor;
+  /** ints */
+  from: readonly number[];
+  /** ints */
+  to: readonly number[];
+}
+
+export function sparseReshape(a: SparseReshapeArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.indices);
+  const y = m.tensor(a.y);
+  m.list(a.from);
+  m.list(a.to);
+  m.call(70);
+  m.adopt(a.y, y);
+}
+
+export interface BincountArgs {
+  /** in, i32 */
+  x: NativeTensor;
+  /** optional_in, f32 or i32 */
+  weights?: NativeTensor | null;
+  /** out, f32 or i32 */
+  y: NativeTensor;
+  /** boolean */
+  binary: boolean;
+}
+
+export function bincount(a: BincountArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  m.tensor(a.weights);
+  const y = m.tensor(a.y);
+  m.scalar(a.binary);
+  m.call(71);
+  m.adopt(a.y, y);
+}
+
+export interface SearchSortedArgs {
+  /** in, f32 or i32 */
+  sorted: NativeTensor;
+  /** in, f32 or i32 */
+  values: NativeTensor;
+  /** out, i32 */
+  y: NativeTensor;
+  /** boolean */
+  right: boolean;
+}
+
+export function searchSorted(a: SearchSortedArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.sorted);
+  m.tensor(a.values);
+  const y = m.tensor(a.y);
+  m.scalar(a.right);
+  m.call(72);
+  m.adopt(a.y, y);
+}
+
+export interface UniqueArgs {
+  /** in, f32 or i32 or u8 */
+  x: NativeTensor;
+  /** out, i32 */
+  index: NativeTensor;
+  /** out, i32 */
+  first: NativeTensor;
+  /** out, i32 */
+  count: NativeTensor;
+}
+
+export function unique(a: UniqueArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.x);
+  const index = m.tensor(a.index);
+  const first = m.tensor(a.first);
+  const count = m.tensor(a.count);
+  m.call(73);
+  m.adopt(a.index, index);
+  m.adopt(a.first, first);
+  m.adopt(a.count, count);
+}
+
+export interface MultinomialArgs {
+  /** in, f32 */
+  probabilities: NativeTensor;
+  /** out, i32 */
+  y: NativeTensor;
+  /** number */
+  s0: number;
+  /** number */
+  s1: number;
+  /** number */
+  s2: number;
+  /** integer */
+  carry: number;
+}
+
+export function multinomial(a: MultinomialArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  m.tensor(a.probabilities);
+  const y = m.tensor(a.y);
+  m.scalar(a.s0);
+  m.scalar(a.s1);
+  m.scalar(a.s2);
+  m.scalar(a.carry);
+  m.call(74);
+  m.adopt(a.y, y);
+}
+
+export interface RangeArgs {
+  /** out, f32 or i32 */
+  y: NativeTensor;
+  /** number */
+  start: number;
+  /** number */
+  step: number;
+}
+
+export function range(a: RangeArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  const y = m.tensor(a.y);
+  m.scalar(a.start);
+  m.scalar(a.step);
+  m.call(75);
+  m.adopt(a.y, y);
 }
