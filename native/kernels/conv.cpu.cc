@@ -1,6 +1,7 @@
 #include "conv.h"
 
 #include "../cpu/gemm.h"
+#include "../cpu/small_matmul.h"
 #include "../cpu/thread_pool.h"
 #include "../cpu/vec.h"
 
@@ -35,23 +36,26 @@ SIMMIM_INLINE void copy_line(const float* line, int64_t width, int64_t c, int64_
   }
 }
 
-/// Rows [begin, begin + rows) of the patch matrix [B P Q R, KD KH KW C] of x; `extent` = (P, Q, R).
-void lay_out(const Tensor& x, const Window& w, const int64_t* extent, int64_t begin, int64_t rows, float* to) {
-  const int64_t depth = x.dim(1), height = x.dim(2), width = x.dim(3), c = x.dim(4), line = w.size[2] * c, row_size = w.size[0] * w.size[1] * line;
-  parallel_ranges(rows, 8192 / (row_size + 1) + 1, [&](int64_t from, int64_t end) {
-    for (int64_t r = from; r < end; r++) {
-      const Position p(begin + r, extent);
-      float* out = to + r * row_size;
-      for (int64_t i = 0; i < w.size[0]; i++) {
-        const int64_t z = w.source(0, p.at[0], i);
-        for (int64_t j = 0; j < w.size[1]; j++, out += line) {
-          const int64_t y = w.source(1, p.at[1], j);
-          if (z < 0 || z >= depth || y < 0 || y >= height) clear_floats(out, line);
-          else copy_line(x.f32() + ((p.b * depth + z) * height + y) * width * c, width, c, w.source(2, p.at[2], 0), w.size[2], w.dilation[2], out);
-        }
+/// Rows [begin, end) of the patch matrix [B P Q R, KD KH KW C] of x; `extent` = (P, Q, R).
+void lay_out_rows(const Tensor& x, const Window& w, const int64_t* extent, int64_t begin, int64_t end, float* out) {
+  const int64_t depth = x.dim(1), height = x.dim(2), width = x.dim(3), c = x.dim(4), line = w.size[2] * c;
+  for (int64_t r = begin; r < end; r++) {
+    const Position p(r, extent);
+    for (int64_t i = 0; i < w.size[0]; i++) {
+      const int64_t z = w.source(0, p.at[0], i);
+      for (int64_t j = 0; j < w.size[1]; j++, out += line) {
+        const int64_t y = w.source(1, p.at[1], j);
+        if (z < 0 || z >= depth || y < 0 || y >= height) clear_floats(out, line);
+        else copy_line(x.f32() + ((p.b * depth + z) * height + y) * width * c, width, c, w.source(2, p.at[2], 0), w.size[2], w.dilation[2], out);
       }
     }
-  });
+  }
+}
+
+/// The same for many rows.
+void lay_out(const Tensor& x, const Window& w, const int64_t* extent, int64_t begin, int64_t rows, float* to) {
+  const int64_t row_size = w.taps() * x.dim(4);
+  parallel_ranges(rows, 8192 / (row_size + 1) + 1, [&](int64_t from, int64_t end) { lay_out_rows(x, w, extent, begin + from, begin + end, to + from * row_size); });
 }
 
 /// A filter of one tap without stride and padding reads x as it is.
@@ -68,6 +72,22 @@ Gemm product(int64_t m, int64_t n, int64_t k, const float* a, const float* b, fl
   g.b = b, g.ldb = n;
   g.c = c, g.ldc = n;
   return g;
+}
+
+constexpr int64_t kNarrowRows = 64;
+
+/// [K, kLanes] from [K, n], zeros behind.
+void pad_filter(const float* filter, int64_t k, int64_t n, float* to) {
+  for (int64_t p = 0; p < k; p++)
+    for (int64_t j = 0; j < kLanes; j++) to[p * kLanes + j] = j < n ? filter[p * n + j] : 0;
+}
+
+/// C[m, n] = A[m, k] B[k, n] (+ bias), m of at most kNarrowRows rows and n of at most one register, B padded.
+void narrow_product(int64_t m, int64_t n, int64_t k, const float* a, const float* b, const float* bias, float* c) {
+  float block[kNarrowRows * kLanes];
+  small_matmul<false>(m, 1, k, a, k, b, kLanes, block, kLanes);
+  for (int64_t i = 0; i < m; i++)
+    for (int64_t j = 0; j < n; j++) c[i * n + j] = block[i * kLanes + j] + (bias ? bias[j] : 0);
 }
 
 /// [taps, O, C] from [KD, KH, KW, C, O], in the order in which a class reads dy.
@@ -101,16 +121,22 @@ void input_grad_class(const ConvInputGrad& k, const GradientClass* axes) {
   const int64_t depth = w.taps() * o;
   float* patches = static_cast<float*>(k.workspace);
   float* filter = patches + most * k.width();
-  float* block = filter + k.filter.count();
+  float *block = filter + k.filter.count(), *padded = block + most * c;
   turn_filter(k.filter, axes, filter);
+  if (c <= kLanes) pad_filter(filter, depth, c, padded);
   for (int64_t begin = 0; begin < total; begin += most) {
     const int64_t rows = total - begin < most ? total - begin : most;
     float* result = dense ? k.dx.f32() + begin * c : block;
-    if (depth > 0) {
+    if (depth == 0) {
+      clear_floats(result, rows * c);
+    } else if (c <= kLanes) {
+      parallel_ranges(rows, kNarrowRows, [&](int64_t from, int64_t end) {
+        lay_out_rows(k.dy, w, extent, begin + from, begin + end, patches + from * depth);
+        narrow_product(end - from, c, depth, patches + from * depth, padded, nullptr, result + from * c);
+      });
+    } else {
       lay_out(k.dy, w, extent, begin, rows, patches);
       gemm(product(rows, c, depth, patches, filter, result));
-    } else {
-      clear_floats(result, rows * c);
     }
     if (dense) continue;
     parallel_ranges(rows, 8192 / c + 1, [&](int64_t from, int64_t end) {
@@ -130,16 +156,27 @@ void run(const Conv& k) {
   const Window w = window_of(k.window);
   const int64_t rows = k.y.shape.span(0, 4), o = k.y.dim(4), width = k.width();
   if (rows == 0 || o == 0) return;
-  const bool direct = is_pointwise(k.x, k.y, w);
-  const int64_t most = direct ? rows : patch_rows(rows, width);
+  const bool direct = is_pointwise(k.x, k.y, w), narrow = o <= kLanes;
+  const int64_t most = direct ? rows : k.rows();
+  const float* bias = k.bias.present() ? k.bias.f32() : nullptr;
+  float *patches = static_cast<float*>(k.workspace), *padded = patches + k.rows() * width;
+  if (narrow) pad_filter(k.filter.f32(), width, o, padded);
   for (int64_t begin = 0; begin < rows; begin += most) {
     const int64_t n = rows - begin < most ? rows - begin : most;
-    float* patches = static_cast<float*>(k.workspace);
-    if (!direct) lay_out(k.x, w, k.y.shape.dims + 1, begin, n, patches);
-    Gemm g = product(n, o, width, direct ? k.x.f32() : patches, k.filter.f32(), k.y.f32() + begin * o);
-    g.bias = k.bias.present() ? k.bias.f32() : nullptr;
-    gemm(g);
-    if (k.activation != kNoActivation) run(activation_of(k.y.f32() + begin * o, n * o, k.activation, k.alpha));
+    float* y = k.y.f32() + begin * o;
+    if (narrow) {
+      parallel_ranges(n, kNarrowRows, [&](int64_t from, int64_t end) {
+        const float* a = direct ? k.x.f32() + from * width : patches + from * width;
+        if (!direct) lay_out_rows(k.x, w, k.y.shape.dims + 1, begin + from, begin + end, patches + from * width);
+        narrow_product(end - from, o, width, a, padded, bias, y + from * o);
+      });
+    } else {
+      if (!direct) lay_out(k.x, w, k.y.shape.dims + 1, begin, n, patches);
+      Gemm g = product(n, o, width, direct ? k.x.f32() : patches, k.filter.f32(), y);
+      g.bias = bias;
+      gemm(g);
+    }
+    if (k.activation != kNoActivation) run(activation_of(y, n * o, k.activation, k.alpha));
   }
 }
 

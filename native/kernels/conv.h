@@ -19,6 +19,12 @@ inline void check_conv(const Tensor& x, const Tensor& filter, const Tensor& y, c
   require(filter.dim(4) == y.dim(4), "filter makes %lld channels, y has %lld", static_cast<long long>(filter.dim(4)), static_cast<long long>(y.dim(4)));
 }
 
+/// Results of at most this many channels are computed in one register per row, from a filter padded to that.
+constexpr int64_t kNarrow = 16;
+
+/// Floats of a filter of `depth` rows that is padded for narrow results.
+SIMMIM_INLINE int64_t narrow_filter(int64_t depth, int64_t channels) { return channels <= kNarrow ? depth * kNarrow : 0; }
+
 /// Rows of patches laid out at a time.
 SIMMIM_INLINE int64_t patch_rows(int64_t rows, int64_t width) {
   const int64_t fitting = (int64_t{4} << 20) / (width * 4 + 1) + 1, wanted = fitting < 256 ? 256 : fitting;
@@ -41,7 +47,9 @@ struct Conv {
     require(!bias.present() || bias.count() == y.dim(4), "bias has %lld values, expected %lld", static_cast<long long>(bias.count()), static_cast<long long>(y.dim(4)));
   }
   SIMMIM_INLINE int64_t width() const { return filter.shape.span(0, 4); }
-  size_t workspace_bytes() const { return static_cast<size_t>(patch_rows(y.shape.span(0, 4), width()) * width()) * 4; }
+  SIMMIM_INLINE int64_t rows() const { return patch_rows(y.shape.span(0, 4), width()); }
+  /// Patches, and the filter padded for narrow results.
+  size_t workspace_bytes() const { return static_cast<size_t>(rows() * width() + narrow_filter(width(), y.dim(4))) * 4; }
 };
 
 struct ConvInputGrad {
@@ -53,8 +61,8 @@ struct ConvInputGrad {
   void check() const { check_conv(dx, filter, dy, window); }
   SIMMIM_INLINE int64_t width() const { return filter.shape.span(0, 3) * filter.dim(4); }
   SIMMIM_INLINE int64_t rows() const { return patch_rows(dx.shape.span(0, 4), width()); }
-  /// Patches of dy, the filter in their order, and one block of results.
-  size_t workspace_bytes() const { return static_cast<size_t>(rows() * width() + filter.count() + rows() * dx.dim(4)) * 4; }
+  /// Patches of dy, the filter in their order, one block of results, and the filter padded for narrow ones.
+  size_t workspace_bytes() const { return static_cast<size_t>(rows() * width() + filter.count() + rows() * dx.dim(4) + narrow_filter(width(), dx.dim(4))) * 4; }
 };
 
 struct ConvFilterGrad {

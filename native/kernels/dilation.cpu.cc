@@ -41,6 +41,23 @@ SIMMIM_INLINE void each_result(const Shape& y, int64_t begin, int64_t end, const
   }
 }
 
+/// What the window at `at` adds to the piece.
+void add_window(const DilationInputGrad& k, const Window& w, const WindowPiece& p, const int64_t* at, const float* dy) {
+  const Shape& x = k.x.shape;
+  const int64_t c = x.dims[4], sample = x.span(1, 5);
+  float best[kBand], *dx = k.dx.f32() + p.b * sample + p.first;
+  int32_t position[kBand], tap[kBand];
+  find_largest<true>(k.x.f32() + p.b * sample, k.filter, x, w, at, p.first, p.n, best, position, tap);
+  int64_t corner[3];
+  for (int i = 0; i < 3; i++) corner[i] = w.source(i, at[i], 0) < 0 ? 0 : w.source(i, at[i], 0);
+  const bool inside = corner[0] < x.dims[1] && corner[1] < x.dims[2] && corner[2] < x.dims[3];
+  const int64_t none = inside ? (corner[0] * x.dims[2] + corner[1]) * x.dims[3] + corner[2] : -1;
+  for (int64_t t = 0; t < p.n; t++) {
+    const int64_t to = position[t] < 0 ? none : position[t];
+    if (to >= 0 && is_in_piece(x, p, to)) dx[to * c + t] += dy[t];
+  }
+}
+
 }  // namespace
 
 void run(const Dilation& k) {
@@ -59,27 +76,12 @@ void run(const Dilation& k) {
 void run(const DilationInputGrad& k) {
   if (k.dx.count() == 0) return;
   const Window w = window_of(k.window);
-  const Shape& x = k.x.shape;
-  const int64_t c = x.dims[4], sample = x.span(1, 5);
-  const WindowPieces pieces(x, w);
+  const WindowPieces pieces(k.x.shape, w);
   parallel_for(pieces.count(), [&](int64_t item) {
     const WindowPiece p = pieces[item];
-    clear_piece(k.dx.f32(), x, p);
-    float* dx = k.dx.f32() + p.b * sample + p.first;
-    each_reaching_window(k.dy.shape, w, p, [&](const int64_t* at, int64_t n) {
-      float best[kBand];
-      int32_t position[kBand], tap[kBand];
-      find_largest<true>(k.x.f32() + p.b * sample, k.filter, x, w, at, p.first, p.n, best, position, tap);
-      int64_t corner[3];
-      for (int i = 0; i < 3; i++) corner[i] = w.source(i, at[i], 0) < 0 ? 0 : w.source(i, at[i], 0);
-      const bool inside = corner[0] < x.dims[1] && corner[1] < x.dims[2] && corner[2] < x.dims[3];
-      const int64_t none = (corner[0] * x.dims[2] + corner[1]) * x.dims[3] + corner[2];
-      const float* dy = k.dy.f32() + n * c + p.first;
-      for (int64_t t = 0; t < p.n; t++) {
-        if (position[t] < 0 && !inside) continue;
-        const int64_t to = position[t] < 0 ? none : position[t];
-        if (is_in_piece(x, p, to)) dx[to * c + t] += dy[t];
-      }
+    clear_piece(k.dx.f32(), k.x.shape, p);
+    each_reaching_line(k.dy.shape, w, p, [&](int64_t* at, int64_t n) {
+      for (at[2] = 0; at[2] < k.dy.dim(3); at[2]++) add_window(k, w, p, at, k.dy.f32() + (n + at[2]) * k.dy.dim(4) + p.first);
     });
   });
 }

@@ -86,18 +86,23 @@ SIMMIM_INLINE bool is_in_piece(const Shape& x, const WindowPiece& p, int64_t pos
   return row >= p.from && row < p.to;
 }
 
-/// Calls f(position of y along the three axes, its number in the batch) for every window that reaches the piece, in row-major order.
+/// Calls f(position of y along depth and height, number of the line's first result in the batch) for every line of results
+/// whose windows reach the piece, in row-major order.
 template <class F>
-SIMMIM_INLINE void each_reaching_window(const Shape& y, const Window& w, const WindowPiece& p, const F& f) {
-  int64_t lower[3] = {}, upper[3] = {y.dims[1], y.dims[2], y.dims[3]}, at[3];
+SIMMIM_INLINE void each_reaching_line(const Shape& y, const Window& w, const WindowPiece& p, const F& f) {
+  int64_t lower[2] = {}, upper[2] = {y.dims[1], y.dims[2]}, at[3] = {};
   const int64_t reach = (w.size[p.axis] - 1) * w.dilation[p.axis], stride = w.stride[p.axis], pad = w.pad[p.axis];
   const int64_t first = p.from + pad - reach, last = p.to - 1 + pad;
   lower[p.axis] = first > 0 ? (first + stride - 1) / stride : 0;
   if (last < 0) upper[p.axis] = 0;
   else if (last / stride + 1 < upper[p.axis]) upper[p.axis] = last / stride + 1;
   for (at[0] = lower[0]; at[0] < upper[0]; at[0]++)
-    for (at[1] = lower[1]; at[1] < upper[1]; at[1]++)
-      for (at[2] = lower[2]; at[2] < upper[2]; at[2]++) f(at, ((p.b * y.dims[1] + at[0]) * y.dims[2] + at[1]) * y.dims[3] + at[2]);
+    for (at[1] = lower[1]; at[1] < upper[1]; at[1]++) f(at, ((p.b * y.dims[1] + at[0]) * y.dims[2] + at[1]) * y.dims[3]);
+}
+
+/// Whether all windows of a line of results lie inside the piece's rows.
+SIMMIM_INLINE bool is_wholly_in_piece(const Window& w, const WindowPiece& p, const int64_t* at) {
+  return w.source(p.axis, at[p.axis], 0) >= p.from && w.source(p.axis, at[p.axis], w.size[p.axis] - 1) < p.to;
 }
 
 /// Zeros in the piece's part of dx.

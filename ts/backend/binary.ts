@@ -1,9 +1,10 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { SimmimError } from '../errors';
 import { kernels } from '../native';
-import { alias } from './alias';
 import type { NativeBackend } from './backend';
-import { delegate } from './host';
+import { NUMERIC, delegate, hasStrings, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
+import { asStoredBool, castTo } from './unary';
 
 const { BINARY_OPS, COMPARE_OPS } = kernels;
 
@@ -24,14 +25,27 @@ export function runBinary(backend: NativeBackend, op: number, a: tf.TensorInfo, 
   return y;
 }
 
-function arithmetic(name: string, op: number, names: [string, string] = ['a', 'b'], dtype?: tf.DataType): NativeKernel {
+/** Two tensors as one dtype, which holds the values of both; to be disposed. */
+function matched(backend: NativeBackend, a: tf.TensorInfo, b: tf.TensorInfo, dtype: tf.DataType = tf.upcastType(a.dtype, b.dtype)): [tf.TensorInfo, tf.TensorInfo] {
+  return [castTo(backend, a, dtype), castTo(backend, b, dtype)];
+}
+
+/** tfjs has brought both operands to one dtype; bool is computed as int32. */
+function arithmetic(name: string, op: number, names: [string, string] = ['a', 'b'], dtype?: 'float32' | 'int32'): NativeKernel {
   const rest = delegate(name);
   const [first, second] = names;
   return (backend, inputs, attrs) => {
     const a = inputs[first] as tf.TensorInfo;
     const b = inputs[second] as tf.TensorInfo;
-    if (a.dtype !== b.dtype || (a.dtype !== 'float32' && !(a.dtype === 'int32' && dtype !== 'float32'))) return rest(backend, inputs, attrs);
-    return runBinary(backend, op, a, b, dtype);
+    if (a.dtype === b.dtype && (a.dtype === 'float32' || (a.dtype === 'int32' && dtype !== 'float32'))) return runBinary(backend, op, a, b, dtype);
+    if (hasStrings(inputs)) return rest(backend, inputs, attrs);
+    requireDtype(name, inputs, ...NUMERIC);
+    const joint = dtype ?? tf.upcastType(a.dtype, b.dtype);
+    const [x, y] = matched(backend, a, b, dtype === 'float32' ? 'float32' : joint === 'bool' ? 'int32' : tf.upcastType(a.dtype, b.dtype));
+    const result = runBinary(backend, op, x, y, dtype);
+    backend.disposeData(x.dataId);
+    backend.disposeData(y.dataId);
+    return joint === 'bool' ? asStoredBool(backend, result) : result;
   };
 }
 
@@ -40,15 +54,18 @@ function comparison(name: string, op: number): NativeKernel {
   return (backend, inputs, attrs) => {
     const a = inputs.a as tf.TensorInfo;
     const b = inputs.b as tf.TensorInfo;
-    if (a.dtype !== b.dtype || a.dtype === 'string' || a.dtype === 'complex64') return rest(backend, inputs, attrs);
+    if (hasStrings(inputs)) return rest(backend, inputs, attrs);
+    requireDtype(name, inputs, ...NUMERIC);
+    const [x, z] = matched(backend, a, b);
     const y = backend.output(broadcastShape(a.shape, b.shape), 'bool');
-    kernels.compare({ a: backend.ref(a), b: backend.ref(b), y: backend.outRef(y), op });
+    kernels.compare({ a: backend.ref(x), b: backend.ref(z), y: backend.outRef(y), op });
+    backend.disposeData(x.dataId);
+    backend.disposeData(z.dataId);
     return y;
   };
 }
 
 const delegatedSelect = delegate('Select');
-const delegatedAddN = delegate('AddN');
 
 /** Functions of two tensors, element by element with broadcasting; choice and sums of many. */
 export const BINARY: KernelTable = {
@@ -76,26 +93,33 @@ export const BINARY: KernelTable = {
   LogicalOr: comparison('LogicalOr', COMPARE_OPS.logicalOr),
 
   Select: (backend, inputs, attrs) => {
-    const condition = inputs.condition as tf.TensorInfo;
-    const t = inputs.t as tf.TensorInfo;
-    const e = inputs.e as tf.TensorInfo;
+    const { condition, t, e } = inputs as { condition: tf.TensorInfo; t: tf.TensorInfo; e: tf.TensorInfo };
+    if (hasStrings(inputs)) return delegatedSelect(backend, inputs, attrs);
+    requireDtype('Select', { condition }, 'bool');
+    requireDtype('Select', { t, e }, ...NUMERIC);
     const perRow = condition.shape.length === 1 && t.shape.length > 1 && condition.shape[0] === t.shape[0];
     const fits = sameShape(t.shape, e.shape) && (perRow || sameShape(condition.shape, t.shape));
-    if (condition.dtype !== 'bool' || t.dtype !== e.dtype || t.dtype === 'string' || t.dtype === 'complex64' || !fits) return delegatedSelect(backend, inputs, attrs);
-    const y = backend.output(t.shape, t.dtype);
-    kernels.select({ condition: backend.ref(condition), t: backend.ref(t), e: backend.ref(e), y: backend.outRef(y) });
+    if (!fits) throw new SimmimError('invalid_argument', 'Select', `condition, t and e have shapes [${condition.shape}], [${t.shape}] and [${e.shape}], expected one shape`);
+    const [yes, no] = matched(backend, t, e);
+    const y = backend.output(t.shape, yes.dtype);
+    kernels.select({ condition: backend.ref(condition), t: backend.ref(yes), e: backend.ref(no), y: backend.outRef(y) });
+    backend.disposeData(yes.dataId);
+    backend.disposeData(no.dataId);
     return y;
   },
 
-  AddN: (backend, inputs, attrs) => {
+  AddN: (backend, inputs) => {
     const [first, ...others] = inputs as unknown as [tf.TensorInfo, ...tf.TensorInfo[]];
-    if ((first.dtype !== 'float32' && first.dtype !== 'int32') || others.some((x) => x.dtype !== first.dtype)) return delegatedAddN(backend, inputs, attrs);
-    let sum = alias(backend, first, first.shape);
+    requireDtype('AddN', inputs, ...NUMERIC);
+    const dtype = first.dtype === 'bool' ? 'int32' : first.dtype;
+    let sum = castTo(backend, first, dtype);
     for (const x of others) {
-      const next = runBinary(backend, BINARY_OPS.add, sum, x);
+      const term = castTo(backend, x, dtype);
+      const next = runBinary(backend, BINARY_OPS.add, sum, term);
+      backend.disposeData(term.dataId);
       backend.disposeData(sum.dataId);
       sum = next;
     }
-    return sum;
+    return first.dtype === 'bool' ? asStoredBool(backend, sum) : sum;
   },
 };

@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { SimmimError } from '../errors';
 import { kernels } from '../native';
 import type { NativeBackend } from './backend';
-import { delegate, requireDtype } from './host';
+import { NUMERIC, delegate, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
 
 /** A tensor with one value everywhere. */
@@ -15,7 +16,9 @@ function like(name: string, value: number): NativeKernel {
   const rest = delegate(name);
   return (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
-    return x.dtype === 'string' || x.dtype === 'complex64' ? rest(backend, inputs, attrs) : filled(backend, x.shape, x.dtype, value);
+    if (x.dtype === 'string') return rest(backend, inputs, attrs);
+    requireDtype(name, { x }, ...NUMERIC);
+    return filled(backend, x.shape, x.dtype, value);
   };
 }
 
@@ -32,7 +35,8 @@ export const CREATE: KernelTable = {
   Fill: (backend, inputs, attrs) => {
     const value = attrs.value as number | string;
     const dtype = (attrs.dtype as tf.DataType | undefined) ?? tf.util.inferDtype(value);
-    if (typeof value !== 'number' || dtype === 'string' || dtype === 'complex64') return rest.fill(backend, inputs, attrs);
+    if (dtype === 'string') return rest.fill(backend, inputs, attrs);
+    if (typeof value !== 'number' || dtype === 'complex64') throw new SimmimError('unsupported', 'Fill', `value is ${JSON.stringify(value)} for dtype ${dtype} and shape [${attrs.shape as number[]}], expected a number for ${NUMERIC.join(', ')}`);
     return filled(backend, attrs.shape as number[], dtype, dtype === 'float32' ? value : dtype === 'bool' ? value & 255 : value | 0);
   },
   ZerosLike: like('ZerosLike', 0),
@@ -55,7 +59,7 @@ export const CREATE: KernelTable = {
   },
   Diag: (backend, inputs) => {
     const x = inputs.x as tf.TensorInfo;
-    requireDtype('Diag', inputs, 'float32', 'int32', 'bool');
+    requireDtype('Diag', inputs, ...NUMERIC);
     const n = tf.util.sizeFromShape(x.shape);
     const y = filled(backend, [...x.shape, ...x.shape], x.dtype, 0);
     kernels.stridedCopy({ x: backend.ref(x), y: backend.outRef(y), dims: [n], xStrides: [1], yStrides: [n + 1], xOffset: 0, yOffset: 0 });

@@ -1,14 +1,14 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { SimmimError } from '../errors';
 import { kernels } from '../native';
 import { alias } from './alias';
 import type { NativeBackend } from './backend';
-import { delegate } from './host';
+import { NUMERIC, requireDtype } from './host';
 import { matmul } from './matmul';
 import { transpose } from './movement';
 import { reduceAxes } from './reduce';
 import type { KernelTable } from './register';
-
-const rest = delegate('Einsum');
+import { castTo } from './unary';
 
 /** The dims of `labels` in `order`, as a transposed copy or, where nothing moves, the tensor itself under a new reference. */
 function arranged(backend: NativeBackend, x: tf.TensorInfo, labels: string, order: string): tf.TensorInfo {
@@ -16,13 +16,12 @@ function arranged(backend: NativeBackend, x: tf.TensorInfo, labels: string, orde
   return perm.every((p, i) => p === i) ? alias(backend, x, x.shape) : transpose(backend, x, perm);
 }
 
-/** Two operands as one batched product: shared labels that stay are the batch, shared labels that go are contracted. */
-function product(backend: NativeBackend, a: tf.TensorInfo, b: tf.TensorInfo, la: string, lb: string, out: string): tf.TensorInfo | undefined {
+/** Two operands as one batched product: shared labels that stay are the batch, shared labels that go are contracted. Every other label stays. */
+function product(backend: NativeBackend, a: tf.TensorInfo, b: tf.TensorInfo, la: string, lb: string, out: string): tf.TensorInfo {
   const batch = [...la].filter((l) => lb.includes(l) && out.includes(l)).join('');
   const inner = [...la].filter((l) => lb.includes(l) && !out.includes(l)).join('');
   const rows = [...la].filter((l) => !lb.includes(l)).join('');
   const columns = [...lb].filter((l) => !la.includes(l)).join('');
-  if ([...rows, ...columns].some((l) => !out.includes(l))) return undefined;
   const size = (label: string): number => (la.includes(label) ? a.shape[la.indexOf(label)] : b.shape[lb.indexOf(label)]) as number;
   const sizes = (labels: string): number[] => [...labels].map(size);
   const count = (labels: string): number => sizes(labels).reduce((n, d) => n * d, 1);
@@ -31,36 +30,40 @@ function product(backend: NativeBackend, a: tf.TensorInfo, b: tf.TensorInfo, la:
   const y = matmul(backend, { ...left, shape: [count(batch), count(rows), count(inner)] }, { ...right, shape: [count(batch), count(inner), count(columns)] }, false, false);
   backend.disposeData(left.dataId);
   backend.disposeData(right.dataId);
-  if (!y) return undefined;
   const labels = batch + rows + columns;
   const result = arranged(backend, { ...y, shape: sizes(labels) }, labels, out);
   backend.disposeData(y.dataId);
   return result;
 }
 
-/** One operand: labels that are not asked for are summed, the others reordered. */
-function single(backend: NativeBackend, x: tf.TensorInfo, labels: string, out: string): tf.TensorInfo {
-  const summed = [...labels].flatMap((l, i) => (out.includes(l) ? [] : [i]));
-  const sums = reduceAxes(backend, kernels.REDUCE_OPS.sum, x, summed, x.dtype);
-  const kept = [...labels].filter((l) => out.includes(l)).join('');
-  const y = arranged(backend, { ...sums, shape: x.shape.filter((_, i) => !summed.includes(i)) }, kept, out);
-  backend.disposeData(sums.dataId);
-  return y;
+/** x with only those of its labels that others have or the result keeps: the rest is summed. */
+function summed(backend: NativeBackend, x: tf.TensorInfo, labels: string, kept: string): { info: tf.TensorInfo; labels: string } {
+  const gone = [...labels].flatMap((l, i) => (kept.includes(l) ? [] : [i]));
+  const sums = reduceAxes(backend, kernels.REDUCE_OPS.sum, x, gone, x.dtype);
+  return { info: { ...sums, shape: x.shape.filter((_, i) => !gone.includes(i)) }, labels: [...labels].filter((l) => kept.includes(l)).join('') };
 }
 
-/** Sums of products over labelled dimensions. */
+/** Sums of products over labelled dimensions, of one tensor or two, as tfjs-core has it. */
 export const EINSUM: KernelTable = {
   Einsum: (backend, inputs, attrs) => {
-    const tensors = inputs as unknown as tf.TensorInfo[];
-    const [left, out] = (attrs.equation as string).replace(/\s/g, '').split('->') as [string, string | undefined];
+    const given = Object.values(inputs) as tf.TensorInfo[];
+    requireDtype('Einsum', inputs, ...NUMERIC);
+    const equation = (attrs.equation as string).replace(/\s/g, '');
+    const { allDims, idDims } = tf.backend_util.decodeEinsumEquation(equation, given.length);
+    tf.backend_util.checkEinsumDimSizes(allDims.length, idDims, given as tf.Tensor[]);
+    const [left, out] = equation.split('->') as [string, string];
     const labels = left.split(',');
-    const simple = out !== undefined && !/[^a-zA-Z,]/.test(left) && [...labels, out].every((term) => new Set(term).size === term.length) && labels.length === tensors.length;
-    const [x, y] = tensors as [tf.TensorInfo, tf.TensorInfo | undefined];
-    const numeric = tensors.every((t, i) => (t.dtype === 'float32' || t.dtype === 'int32') && t.dtype === x.dtype && t.shape.length === labels[i]?.length && tf.util.sizeFromShape(t.shape) > 0);
-    if (!simple || !numeric || [...out].some((l) => !left.includes(l)) || tensors.length > 2) return rest(backend, inputs, attrs);
-    const { allDims, idDims } = tf.backend_util.decodeEinsumEquation(attrs.equation as string, tensors.length);
-    tf.backend_util.checkEinsumDimSizes(allDims.length, idDims, tensors as tf.Tensor[]);
-    if (y === undefined) return single(backend, x, labels[0] as string, out);
-    return product(backend, x, y, labels[0] as string, labels[1] as string, out) ?? rest(backend, inputs, attrs);
+    given.forEach((t, i) => {
+      if (t.shape.length !== labels[i]?.length) throw new SimmimError('invalid_argument', 'Einsum', `tensor ${i} has shape [${t.shape}], expected rank ${labels[i]?.length} for '${labels[i]}'`);
+    });
+    if (new Set(out).size !== out.length) throw new SimmimError('unsupported', 'Einsum', `the result '${out}' repeats a label`);
+    const joint = given.reduce<tf.DataType>((dtype, t) => tf.upcastType(dtype, t.dtype), 'int32');
+    const tensors = given.map((t) => castTo(backend, t, joint));
+    const terms = tensors.map((t, i) => summed(backend, t, labels[i] as string, out + labels.filter((_, j) => j !== i).join('')));
+    const [x, y] = terms as [(typeof terms)[0], (typeof terms)[0] | undefined];
+    const result = y ? product(backend, x.info, y.info, x.labels, y.labels, out) : arranged(backend, x.info, x.labels, out);
+    for (const { info } of terms) backend.disposeData(info.dataId);
+    for (const t of tensors) backend.disposeData(t.dataId);
+    return result;
   },
 };

@@ -4,10 +4,15 @@ import { SimmimError } from '../errors';
 import type { NativeKernel } from './register';
 
 /**
- * Kernels that run in JavaScript on host values: string, ragged and rare ones. They are
- * @tensorflow/tfjs-backend-cpu's own kernel functions, called with our backend in its place; they read
- * `data.get(id).values` (a host copy of native memory) and write fresh typed arrays, which cross to native
- * memory at their first native use.
+ * Kernels that run in JavaScript on host values. The criterion: what they work on is not in native memory, or nothing grows
+ * with the data. That is
+ * - strings, which live as Uint8Array[] on the JavaScript heap, and ragged tensors, whose kernels are about row lengths;
+ * - BroadcastArgs, which joins two shapes; tensors without elements; integer ranges in fractional steps.
+ * Any other combination of dtypes that the native kernels do not take is an error.
+ *
+ * They are @tensorflow/tfjs-backend-cpu's own kernel functions, called with our backend in its place; they read
+ * `data.get(id).values` (a host copy of native memory) and write fresh typed arrays, which cross to native memory at their
+ * first native use.
  */
 export function delegatedKernels(backendName: string, isNative: (kernel: string) => boolean): tf.KernelConfig[] {
   return tf
@@ -37,7 +42,7 @@ function named({ kernelName, kernelFunc }: tf.KernelConfig): tf.KernelFunc {
   return func;
 }
 
-/** One kernel of @tensorflow/tfjs-backend-cpu, for the dtypes that a native kernel leaves to it. */
+/** One kernel of @tensorflow/tfjs-backend-cpu, for what a native kernel leaves to it by the criterion above. */
 export function delegate(kernelName: string): NativeKernel {
   let found: tf.KernelConfig | undefined;
   return (backend, inputs, attrs) => {
@@ -46,6 +51,14 @@ export function delegate(kernelName: string): NativeKernel {
     return named(found)({ inputs, attrs, backend });
   };
 }
+
+/** Whether one of the inputs is a string tensor. */
+export function hasStrings(inputs: tf.NamedTensorInfoMap): boolean {
+  return Object.values(inputs).some((x) => x?.dtype === 'string');
+}
+
+/** dtypes with native storage. */
+export const NUMERIC = ['float32', 'int32', 'bool'] as const satisfies readonly tf.DataType[];
 
 function describe(inputs: tf.NamedTensorInfoMap): string {
   return Object.entries(inputs).map(([name, x]) => `${name} of dtype ${x?.dtype} and shape [${x?.shape}]`).join(', ');

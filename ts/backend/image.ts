@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import { kernels } from '../native';
 import type { NativeBackend } from './backend';
-import { requireDtype } from './host';
+import { NUMERIC, requireDtype } from './host';
 import { reverse } from './movement';
 import type { KernelTable, NativeKernel } from './register';
 import { head, takeCount } from './sparse';
@@ -12,7 +12,7 @@ const { TRANSFORM_OPS } = kernels;
 function resize(name: string, nearest: boolean): NativeKernel {
   return (backend, inputs, attrs) => {
     const images = inputs.images as tf.TensorInfo;
-    requireDtype(name, inputs, 'float32', 'int32', 'bool');
+    requireDtype(name, inputs, ...NUMERIC);
     const [height, width] = attrs.size as [number, number];
     const [batch, , , channels] = images.shape as [number, number, number, number];
     const y = backend.output([batch, height, width, channels], nearest ? images.dtype : 'float32');
@@ -66,7 +66,7 @@ export const IMAGE: KernelTable = {
 
   CropAndResize: (backend, inputs, attrs) => {
     const { image, boxes, boxInd } = inputs as { image: tf.TensorInfo; boxes: tf.TensorInfo; boxInd: tf.TensorInfo };
-    requireDtype('CropAndResize', { image }, 'float32', 'int32', 'bool');
+    requireDtype('CropAndResize', { image }, ...NUMERIC);
     const { method, extrapolationValue, cropSize } = attrs as { method: string; extrapolationValue: number; cropSize: [number, number] };
     const y = backend.output([boxes.shape[0] as number, ...cropSize, image.shape[3] as number]);
     kernels.cropAndResize({ x: backend.ref(image), boxes: backend.ref(boxes), boxIndex: backend.ref(boxInd), y: backend.outRef(y), nearest: method === 'nearest', fill: extrapolationValue });
@@ -75,7 +75,7 @@ export const IMAGE: KernelTable = {
 
   Transform: (backend, inputs, attrs) => {
     const { image, transforms } = inputs as { image: tf.TensorInfo; transforms: tf.TensorInfo };
-    requireDtype('Transform', { image }, 'float32', 'int32', 'bool');
+    requireDtype('Transform', { image }, ...NUMERIC);
     const { interpolation, fillMode, fillValue, outputShape } = attrs as { interpolation: string; fillMode: keyof typeof TRANSFORM_OPS; fillValue: number; outputShape: [number, number] | null | undefined };
     if (!INTERPOLATIONS.includes(interpolation)) throw new SimmimError('invalid_argument', 'Transform', `interpolation is '${interpolation}', expected one of ${INTERPOLATIONS.join(', ')}`);
     const op = TRANSFORM_OPS[fillMode];
@@ -88,7 +88,7 @@ export const IMAGE: KernelTable = {
 
   RotateWithOffset: (backend, inputs, attrs) => {
     const image = inputs.image as tf.TensorInfo;
-    requireDtype('RotateWithOffset', inputs, 'float32', 'int32', 'bool');
+    requireDtype('RotateWithOffset', inputs, ...NUMERIC);
     const { radians, fillValue, center } = attrs as { radians: number; fillValue: number | number[]; center: number | [number, number] };
     const [, height, width, channels] = image.shape as [number, number, number, number];
     const [centerX, centerY] = tf.backend_util.getImageCenter(center, height, width);
@@ -102,7 +102,7 @@ export const IMAGE: KernelTable = {
   },
 
   FlipLeftRight: (backend, { image }) => {
-    requireDtype('FlipLeftRight', { image: image as tf.TensorInfo }, 'float32', 'int32', 'bool');
+    requireDtype('FlipLeftRight', { image: image as tf.TensorInfo }, ...NUMERIC);
     return reverse(backend, image as tf.TensorInfo, { dims: [2] });
   },
 

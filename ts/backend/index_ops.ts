@@ -1,30 +1,29 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { SimmimError } from '../errors';
 import { kernels } from '../native';
 import type { NativeBackend } from './backend';
 import { filled } from './create';
-import { delegate } from './host';
+import { NUMERIC, delegate, requireDtype } from './host';
+import { broadcastTo } from './movement';
 import type { KernelTable } from './register';
 import { castTo } from './unary';
 
-const native = (x: tf.TensorInfo): boolean => x.dtype === 'float32' || x.dtype === 'int32' || x.dtype === 'bool';
-
-/** Writes updates into y by index tuples. The order of writes is the order of the updates. */
+/** Writes updates into y by index tuples, in the order of the updates; a single update goes to all of them. */
 function scatter(backend: NativeBackend, y: tf.TensorInfo, indices: tf.TensorInfo, updates: tf.TensorInfo, shape: number[], add: boolean): void {
   const { sliceRank, numUpdates, sliceSize, strides, outputSize } = tf.backend_util.calculateShapes(updates, indices, shape);
+  if (outputSize === 0) return;
+  const single = updates.shape.length === 0 && numUpdates * sliceSize !== 1;
+  const rows = single ? broadcastTo(backend, updates, [numUpdates, sliceSize]) : castTo(backend, updates, y.dtype);
+  const tuples = castTo(backend, indices, 'int32');
   kernels.scatterNd({
     y: backend.outRef(y, [outputSize / sliceSize, sliceSize]),
-    indices: backend.ref(indices, [numUpdates, sliceRank]),
-    updates: backend.ref(updates, [numUpdates, sliceSize]),
+    indices: backend.ref(tuples, [numUpdates, sliceRank]),
+    updates: backend.ref(rows, [numUpdates, sliceSize]),
     strides: strides.slice(0, sliceRank),
     add,
   });
-}
-
-/** Whether the native scatter serves: one update per index tuple, indices of int32. */
-function scatters(indices: tf.TensorInfo, updates: tf.TensorInfo, shape: number[]): boolean {
-  if (!native(updates) || indices.dtype !== 'int32' || tf.util.sizeFromShape(shape) === 0) return false;
-  const { numUpdates, sliceSize } = tf.backend_util.calculateShapes(updates, indices, shape);
-  return tf.util.sizeFromShape(updates.shape) === numUpdates * sliceSize;
+  backend.disposeData(rows.dataId);
+  backend.disposeData(tuples.dataId);
 }
 
 const rest = {
@@ -33,8 +32,6 @@ const rest = {
   scatterNd: delegate('ScatterNd'),
   tensorScatterUpdate: delegate('TensorScatterUpdate'),
   sparseToDense: delegate('SparseToDense'),
-  oneHot: delegate('OneHot'),
-  segmentSum: delegate('UnsortedSegmentSum'),
 };
 
 /** Reading and writing by index. */
@@ -42,7 +39,9 @@ export const INDEX: KernelTable = {
   GatherV2: (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
     const indices = inputs.indices as tf.TensorInfo;
-    if (!native(x) || indices.dtype !== 'int32') return rest.gatherV2(backend, inputs, attrs);
+    if (x.dtype === 'string') return rest.gatherV2(backend, inputs, attrs);
+    requireDtype('GatherV2', { x }, ...NUMERIC);
+    requireDtype('GatherV2', { indices }, 'int32');
     const [axis] = tf.util.parseAxisParam(attrs.axis as number, x.shape) as [number];
     const info = tf.backend_util.segment_util.collectGatherOpShapeInfo(x as tf.Tensor, indices as tf.Tensor, axis, (attrs.batchDims as number | undefined) ?? 0);
     const each = info.batchSize === 0 ? 0 : tf.util.sizeFromShape(indices.shape) / info.batchSize;
@@ -58,12 +57,13 @@ export const INDEX: KernelTable = {
   GatherNd: (backend, inputs, attrs) => {
     const x = inputs.params as tf.TensorInfo;
     const indices = inputs.indices as tf.TensorInfo;
-    const depth = indices.shape[indices.shape.length - 1] ?? 0;
-    const size = tf.util.sizeFromShape(x.shape);
-    if (!native(x) || indices.dtype !== 'int32' || depth === 0 || size === 0) return rest.gatherNd(backend, inputs, attrs);
+    if (x.dtype === 'string') return rest.gatherNd(backend, inputs, attrs);
+    requireDtype('GatherNd', { params: x }, ...NUMERIC);
+    requireDtype('GatherNd', { indices }, 'int32');
     const [shape, count, slice, strides] = tf.backend_util.prepareAndValidate(x as tf.Tensor, indices as tf.Tensor);
+    const depth = indices.shape[indices.shape.length - 1] as number;
     const y = backend.output(shape, x.dtype);
-    kernels.gatherNd({ x: backend.ref(x, [size / slice, slice]), indices: backend.ref(indices, [count, depth]), y: backend.outRef(y, [count, slice]), strides: strides.slice(0, depth) });
+    kernels.gatherNd({ x: backend.ref(x, [slice === 0 ? 0 : tf.util.sizeFromShape(x.shape) / slice, slice]), indices: backend.ref(indices, [count, depth]), y: backend.outRef(y, [count, slice]), strides: strides.slice(0, depth) });
     return y;
   },
 
@@ -71,7 +71,8 @@ export const INDEX: KernelTable = {
     const indices = inputs.indices as tf.TensorInfo;
     const updates = inputs.updates as tf.TensorInfo;
     const shape = attrs.shape as number[];
-    if (!scatters(indices, updates, shape)) return rest.scatterNd(backend, inputs, attrs);
+    if (updates.dtype === 'string') return rest.scatterNd(backend, inputs, attrs);
+    requireDtype('ScatterNd', { updates }, ...NUMERIC);
     const y = filled(backend, shape, updates.dtype, 0);
     scatter(backend, y, indices, updates, shape, true);
     return y;
@@ -81,7 +82,8 @@ export const INDEX: KernelTable = {
     const tensor = inputs.tensor as tf.TensorInfo;
     const indices = inputs.indices as tf.TensorInfo;
     const updates = inputs.updates as tf.TensorInfo;
-    if (tensor.dtype !== updates.dtype || !scatters(indices, updates, tensor.shape)) return rest.tensorScatterUpdate(backend, inputs, attrs);
+    if (tensor.dtype === 'string') return rest.tensorScatterUpdate(backend, inputs, attrs);
+    requireDtype('TensorScatterUpdate', { tensor, updates }, ...NUMERIC);
     const y = backend.output(tensor.shape, tensor.dtype);
     kernels.cast({ x: backend.ref(tensor), y: backend.outRef(y), boolean: false });
     scatter(backend, y, indices, updates, tensor.shape, false);
@@ -92,7 +94,8 @@ export const INDEX: KernelTable = {
     const indices = inputs.sparseIndices as tf.TensorInfo;
     const values = inputs.sparseValues as tf.TensorInfo;
     const shape = attrs.outputShape as number[];
-    if (!scatters(indices, values, shape)) return rest.sparseToDense(backend, inputs, attrs);
+    if (values.dtype === 'string') return rest.sparseToDense(backend, inputs, attrs);
+    requireDtype('SparseToDense', { sparseValues: values }, ...NUMERIC);
     const [start] = backend.data.get((inputs.defaultValue as tf.TensorInfo).dataId).values as unknown as [number];
     const y = filled(backend, shape, values.dtype, Number(start));
     scatter(backend, y, indices, values, shape, false);
@@ -103,10 +106,11 @@ export const INDEX: KernelTable = {
     const indices = inputs.indices as tf.TensorInfo;
     const { depth, onValue, offValue } = attrs as unknown as tf.OneHotAttrs;
     const dtype = (attrs.dtype as tf.DataType | undefined) ?? 'float32';
-    if (indices.dtype !== 'int32' || (dtype !== 'float32' && !(Number.isInteger(onValue) && Number.isInteger(offValue)))) return rest.oneHot(backend, inputs, attrs);
+    requireDtype('OneHot', { indices }, 'int32');
+    const stored = dtype === 'float32' ? (v: number): number => v : Math.trunc;
     const y = backend.output([...indices.shape, depth], dtype);
     const count = tf.util.sizeFromShape(indices.shape);
-    kernels.oneHot({ indices: backend.ref(indices, [count]), y: backend.outRef(y, [count, depth]), on: onValue, off: offValue });
+    kernels.oneHot({ indices: backend.ref(indices, [count]), y: backend.outRef(y, [count, depth]), on: stored(onValue), off: stored(offValue) });
     return y;
   },
 
@@ -114,7 +118,9 @@ export const INDEX: KernelTable = {
     const x = inputs.x as tf.TensorInfo;
     const ids = inputs.segmentIds as tf.TensorInfo;
     const segments = attrs.numSegments as number;
-    if (!native(x) || ids.dtype !== 'int32' || ids.shape.length !== 1 || segments === 0) return rest.segmentSum(backend, inputs, attrs);
+    requireDtype('UnsortedSegmentSum', { x }, ...NUMERIC);
+    requireDtype('UnsortedSegmentSum', { segmentIds: ids }, 'int32');
+    if (ids.shape.length !== 1 || x.shape[0] !== ids.shape[0]) throw new SimmimError('invalid_argument', 'UnsortedSegmentSum', `segmentIds has shape [${ids.shape}], expected [${x.shape[0]}], one number for each row of x of shape [${x.shape}]`);
     const rows = ids.shape[0] as number;
     const inner = tf.util.sizeFromShape(x.shape.slice(1));
     const numbers = castTo(backend, x, 'float32');

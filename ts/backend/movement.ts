@@ -4,8 +4,9 @@ import { kernels } from '../native';
 import { alias } from './alias';
 import type { NativeBackend } from './backend';
 import { filled } from './create';
-import { delegate } from './host';
+import { NUMERIC, delegate, hasStrings, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
+import { castTo } from './unary';
 
 /** Where the elements of a strided copy lie; strides count elements. */
 export interface Walk {
@@ -37,14 +38,14 @@ function gathered(backend: NativeBackend, x: tf.TensorInfo, shape: readonly numb
   return y;
 }
 
-const movable = (x: tf.TensorInfo): boolean => x.dtype === 'float32' || x.dtype === 'int32' || x.dtype === 'bool';
-
 /** A kernel on the input `x`: native for the dtypes with native storage. */
 function onMovable(name: string, kernel: (backend: NativeBackend, x: tf.TensorInfo, attrs: tf.NamedAttrMap) => tf.TensorInfo | tf.TensorInfo[]): NativeKernel {
   const rest = delegate(name);
   return (backend, inputs, attrs) => {
     const x = (inputs.x ?? inputs.value) as tf.TensorInfo;
-    return movable(x) ? kernel(backend, x, attrs) : rest(backend, inputs, attrs);
+    if (x.dtype === 'string') return rest(backend, inputs, attrs);
+    requireDtype(name, { x }, ...NUMERIC);
+    return kernel(backend, x, attrs);
   };
 }
 
@@ -129,11 +130,16 @@ function concat(backend: NativeBackend, tensors: tf.TensorInfo[], axis: number):
   return y;
 }
 
-function sameMovable(tensors: tf.TensorInfo[]): boolean {
-  return tensors.every((t) => movable(t) && t.dtype === tensors[0]?.dtype);
+/** The tensors joined by `join`, in the dtype of the first. */
+function joined(name: string, backend: NativeBackend, inputs: tf.NamedTensorInfoMap, join: (tensors: tf.TensorInfo[]) => tf.TensorInfo): tf.TensorInfo {
+  requireDtype(name, inputs, ...NUMERIC);
+  const given = Object.values(inputs) as tf.TensorInfo[];
+  const tensors = given.map((t) => castTo(backend, t, (given[0] as tf.TensorInfo).dtype));
+  const y = join(tensors);
+  for (const t of tensors) backend.disposeData(t.dataId);
+  return y;
 }
 
-/** Constant padding; negative amounts cut rows off, as @tensorflow/tfjs-backend-cpu does with vectors (tfjs-layers' StartEndPacker relies on it). */
 function pad(backend: NativeBackend, x: tf.TensorInfo, paddings: readonly (readonly [number, number])[], value: number): tf.TensorInfo {
   const shape = paddings.map(([before, after], i) => before + (x.shape[i] as number) + after);
   if (shape.some((d) => d < 0)) throw new SimmimError('invalid_argument', 'pad', `paddings [${paddings.map((p) => `[${p}]`)}] cut more than x of shape [${x.shape}] has`);
@@ -245,19 +251,21 @@ export const MOVEMENT: KernelTable = {
     return Array.from({ length: x.shape[axis] as number }, (_, n) => ({ ...slice(backend, x, x.shape.map((_d, i) => (i === axis ? n : 0)), size), shape }));
   }),
   Concat: (backend, inputs, attrs) => {
-    const tensors = inputs as unknown as tf.TensorInfo[];
-    if (!sameMovable(tensors)) return delegatedConcat(backend, inputs, attrs);
-    const [axis] = tf.util.parseAxisParam(attrs.axis as number, (tensors[0] as tf.TensorInfo).shape) as [number];
-    tf.backend_util.assertParamsConsistent(tensors.map((t) => t.shape), axis);
-    return concat(backend, tensors, axis);
+    if (hasStrings(inputs)) return delegatedConcat(backend, inputs, attrs);
+    return joined('Concat', backend, inputs, (tensors) => {
+      const [axis] = tf.util.parseAxisParam(attrs.axis as number, (tensors[0] as tf.TensorInfo).shape) as [number];
+      tf.backend_util.assertParamsConsistent(tensors.map((t) => t.shape), axis);
+      return concat(backend, tensors, axis);
+    });
   },
   Pack: (backend, inputs, attrs) => {
-    const tensors = inputs as unknown as tf.TensorInfo[];
-    if (!sameMovable(tensors)) return delegatedPack(backend, inputs, attrs);
-    const { shape } = tensors[0] as tf.TensorInfo;
-    for (const t of tensors) tf.util.assertShapesMatch(shape, t.shape, 'All tensors passed to stack must have matching shapes');
-    const axis = (attrs.axis as number) < 0 ? (attrs.axis as number) + shape.length + 1 : (attrs.axis as number);
-    const expanded = [...shape.slice(0, axis), 1, ...shape.slice(axis)];
-    return concat(backend, tensors.map((t) => ({ ...t, shape: expanded })), axis);
+    if (hasStrings(inputs)) return delegatedPack(backend, inputs, attrs);
+    return joined('Pack', backend, inputs, (tensors) => {
+      const { shape } = tensors[0] as tf.TensorInfo;
+      for (const t of tensors) tf.util.assertShapesMatch(shape, t.shape, 'All tensors passed to stack must have matching shapes');
+      const axis = (attrs.axis as number) < 0 ? (attrs.axis as number) + shape.length + 1 : (attrs.axis as number);
+      const expanded = [...shape.slice(0, axis), 1, ...shape.slice(axis)];
+      return concat(backend, tensors.map((t) => ({ ...t, shape: expanded })), axis);
+    });
   },
 };

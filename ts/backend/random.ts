@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { kernels } from '../native';
-import { requireDtype } from './host';
+import { NUMERIC, requireDtype } from './host';
 import type { KernelTable } from './register';
 import { ROWS } from './rows';
 import { castTo } from './unary';
@@ -33,7 +33,7 @@ function aleaState(seed: string): { s0: number; s1: number; s2: number; carry: n
 export const RANDOM: KernelTable = {
   Multinomial: (backend, inputs, attrs) => {
     const logits = inputs.logits as tf.TensorInfo;
-    requireDtype('Multinomial', inputs, 'float32', 'int32', 'bool');
+    requireDtype('Multinomial', inputs, ...NUMERIC);
     const { numSamples, seed, normalized } = attrs as { numSamples: number; seed: number; normalized: boolean };
     const probabilities = normalized ? castTo(backend, logits, 'float32') : (ROWS.Softmax?.(backend, { logits }, { dim: -1 }) as tf.TensorInfo);
     const y = backend.output([logits.shape[0] as number, numSamples], 'int32');

@@ -2,9 +2,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import { kernels } from '../native';
 import { alias } from './alias';
 import type { NativeBackend } from './backend';
-import { delegate } from './host';
+import { NUMERIC, delegate, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
-import { castTo } from './unary';
+import { asStoredBool, castTo } from './unary';
 
 const { REDUCE_OPS } = kernels;
 
@@ -39,18 +39,19 @@ export function reduceAxes(backend: NativeBackend, op: number, x: tf.TensorInfo,
   return current;
 }
 
-/** `axisName` is what tfjs calls the attribute; `from` converts the input's dtype first. */
-function reduction(name: string, op: number, accepts: readonly tf.DataType[], from: (dtype: tf.DataType) => tf.DataType = (d) => d, axisName = 'axis'): NativeKernel {
+/** `axisName` is what tfjs calls the attribute; `from` converts the input's dtype first. `stored`: a bool tensor gives one. */
+function reduction(name: string, op: number, accepts: readonly tf.DataType[], from: (dtype: tf.DataType) => tf.DataType = (d) => d, axisName = 'axis', stored = false): NativeKernel {
   const rest = delegate(name);
   return (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
-    const size = tf.util.sizeFromShape(x.shape);
-    if (!accepts.includes(x.dtype) || size === 0) return rest(backend, inputs, attrs);
+    requireDtype(name, { x }, ...accepts);
+    if (tf.util.sizeFromShape(x.shape) === 0) return rest(backend, inputs, attrs);
     const axes = tf.util.parseAxisParam(attrs[axisName] as number | number[], x.shape);
     const dtype = from(x.dtype);
     const numbers = castTo(backend, x, dtype);
-    const kept = reduceAxes(backend, op, numbers, axes, dtype);
+    const reduced = reduceAxes(backend, op, numbers, axes, dtype);
     backend.disposeData(numbers.dataId);
+    const kept = stored && x.dtype === 'bool' ? asStoredBool(backend, reduced) : reduced;
     return attrs.keepDims ? kept : { ...kept, shape: x.shape.filter((_, i) => !axes.includes(i)) };
   };
 }
@@ -59,7 +60,8 @@ function argReduction(name: string, smallest: boolean): NativeKernel {
   const rest = delegate(name);
   return (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
-    if (x.dtype === 'string' || x.dtype === 'complex64' || tf.util.sizeFromShape(x.shape) === 0 || x.shape.length === 0) return rest(backend, inputs, attrs);
+    requireDtype(name, { x }, ...NUMERIC);
+    if (tf.util.sizeFromShape(x.shape) === 0 || x.shape.length === 0) return rest(backend, inputs, attrs);
     const [axis] = tf.util.parseAxisParam(attrs.axis as number, x.shape) as [number];
     const [outer, n, inner] = [product(x.shape, 0, axis), x.shape[axis] as number, product(x.shape, axis + 1, x.shape.length)];
     const y = backend.output(x.shape.filter((_, i) => i !== axis), 'int32');
@@ -72,11 +74,11 @@ const upcastBool = (dtype: tf.DataType): tf.DataType => (dtype === 'bool' ? 'int
 
 /** Sums, extremes and logical reductions over axes. */
 export const REDUCE: KernelTable = {
-  Sum: reduction('Sum', REDUCE_OPS.sum, ['float32', 'int32', 'bool'], upcastBool),
-  Mean: reduction('Mean', REDUCE_OPS.mean, ['float32', 'int32', 'bool'], () => 'float32'),
-  Max: reduction('Max', REDUCE_OPS.max, ['float32', 'int32'], undefined, 'reductionIndices'),
-  Min: reduction('Min', REDUCE_OPS.min, ['float32', 'int32']),
-  Prod: reduction('Prod', REDUCE_OPS.prod, ['float32', 'int32', 'bool'], upcastBool),
+  Sum: reduction('Sum', REDUCE_OPS.sum, NUMERIC, upcastBool),
+  Mean: reduction('Mean', REDUCE_OPS.mean, NUMERIC, () => 'float32'),
+  Max: reduction('Max', REDUCE_OPS.max, NUMERIC, upcastBool, 'reductionIndices', true),
+  Min: reduction('Min', REDUCE_OPS.min, NUMERIC, upcastBool, 'axis', true),
+  Prod: reduction('Prod', REDUCE_OPS.prod, NUMERIC, upcastBool),
   All: reduction('All', REDUCE_OPS.all, ['bool']),
   Any: reduction('Any', REDUCE_OPS.any, ['bool']),
   ArgMax: argReduction('ArgMax', false),

@@ -1,15 +1,14 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import { kernels } from '../native';
-import { delegate } from './host';
+import { NUMERIC, delegate, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
-import { castTo } from './unary';
+import { asStoredBool, castTo } from './unary';
 
 function scan(name: string, product: boolean): NativeKernel {
-  const rest = delegate(name);
   return (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
-    if (x.dtype === 'string' || x.dtype === 'complex64' || x.shape.length === 0) return rest(backend, inputs, attrs);
+    requireDtype(name, { x }, ...NUMERIC);
     const [axis] = tf.util.parseAxisParam(attrs.axis as number, x.shape) as [number];
     const numbers = castTo(backend, x, x.dtype === 'bool' ? 'int32' : x.dtype);
     const shape = [tf.util.sizeFromShape(x.shape.slice(0, axis)), x.shape[axis] as number, tf.util.sizeFromShape(x.shape.slice(axis + 1))];
@@ -28,6 +27,7 @@ export const ROWS: KernelTable = {
   Cumprod: scan('Cumprod', true),
   Softmax: (backend, inputs, attrs) => {
     const logits = inputs.logits as tf.TensorInfo;
+    requireDtype('Softmax', { logits }, ...NUMERIC);
     const last = logits.shape.length - 1;
     const dim = attrs.dim === -1 ? last : (attrs.dim as number);
     if (dim !== last) throw new SimmimError('unsupported', 'Softmax', `dim is ${dim} for logits of shape [${logits.shape}], expected the last dimension`);
@@ -42,12 +42,15 @@ export const ROWS: KernelTable = {
     const x = inputs.x as tf.TensorInfo;
     const k = attrs.k as number;
     const n = x.shape[x.shape.length - 1] ?? 0;
-    if ((x.dtype !== 'float32' && x.dtype !== 'int32') || n === 0) return delegatedTopK(backend, inputs, attrs);
+    requireDtype('TopK', { x }, ...NUMERIC);
+    if (n === 0) return delegatedTopK(backend, inputs, attrs);
     const rows = tf.util.sizeFromShape(x.shape) / n;
     const shape = [...x.shape.slice(0, -1), k];
-    const values = backend.output(shape, x.dtype);
+    const numbers = castTo(backend, x, x.dtype === 'bool' ? 'int32' : x.dtype);
+    const values = backend.output(shape, numbers.dtype);
     const indices = backend.output(shape, 'int32');
-    kernels.topK({ x: backend.ref(x, [rows, n]), values: backend.outRef(values, [rows, k]), indices: backend.outRef(indices, [rows, k]) });
-    return [values, indices];
+    kernels.topK({ x: backend.ref(numbers, [rows, n]), values: backend.outRef(values, [rows, k]), indices: backend.outRef(indices, [rows, k]) });
+    backend.disposeData(numbers.dataId);
+    return [x.dtype === 'bool' ? asStoredBool(backend, values) : values, indices];
   },
 };

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import { kernels } from '../native';
 import type { NativeBackend } from './backend';
-import { delegate, inTfjsWords, requireDtype, withTfjsWords } from './host';
+import { NUMERIC, delegate, inTfjsWords, requireDtype, withTfjsWords } from './host';
 import { slice } from './movement';
 import type { KernelTable, NativeKernel } from './register';
 import { castTo } from './unary';
@@ -100,7 +100,7 @@ export const SPARSE: KernelTable = {
     const { indices, values, denseShape, defaultValue } = inputs as { indices: tf.TensorInfo; values: tf.TensorInfo; denseShape: tf.TensorInfo; defaultValue: tf.TensorInfo };
     if (values.dtype === 'string') return rest.fillRows(backend, inputs, attrs);
     const name = 'SparseFillEmptyRows';
-    requireDtype(name, { values }, 'float32', 'int32', 'bool');
+    requireDtype(name, { values }, ...NUMERIC);
     requireDtype(name, { indices }, 'int32');
     requireRank(name, 2, { indices });
     requireRank(name, 1, { values, denseShape });
@@ -148,7 +148,7 @@ export const SPARSE: KernelTable = {
 
   SearchSorted: (backend, inputs, attrs) => {
     const { sortedSequence, values } = inputs as { sortedSequence: tf.TensorInfo; values: tf.TensorInfo };
-    requireDtype('SearchSorted', inputs, 'float32', 'int32', 'bool');
+    requireDtype('SearchSorted', inputs, ...NUMERIC);
     const dtype = sortedSequence.dtype === 'int32' && values.dtype === 'int32' ? 'int32' : 'float32';
     const [row, wanted] = [castTo(backend, sortedSequence, dtype), castTo(backend, values, dtype)];
     const y = backend.output(values.shape, 'int32');
@@ -161,7 +161,7 @@ export const SPARSE: KernelTable = {
   Unique: (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
     if (x.dtype === 'string') return rest.unique(backend, inputs, attrs);
-    requireDtype('Unique', inputs, 'float32', 'int32', 'bool');
+    requireDtype('Unique', inputs, ...NUMERIC);
     const [axis] = tf.util.parseAxisParam(attrs.axis as number, x.shape) as [number];
     const n = x.shape[axis] as number;
     const [outer, inner] = [tf.util.sizeFromShape(x.shape.slice(0, axis)), tf.util.sizeFromShape(x.shape.slice(axis + 1))];

@@ -1,36 +1,12 @@
 import type * as tf from '@tensorflow/tfjs-core';
+import { SimmimError } from '../errors';
 import { kernels } from '../native';
 import { alias } from './alias';
 import type { NativeBackend } from './backend';
-import { delegate } from './host';
+import { NUMERIC, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
 
 const { UNARY_OPS, PREDICATE_OPS } = kernels;
-
-/** float32 and int32 run natively; int32 keeps its dtype unless `dtype` says otherwise. */
-function unary(name: string, op: number, dtype?: 'float32', a?: string, b?: string): NativeKernel {
-  const rest = delegate(name);
-  return (backend, inputs, attrs) => {
-    const x = inputs.x as tf.TensorInfo;
-    if (x.dtype !== 'float32' && x.dtype !== 'int32') return rest(backend, inputs, attrs);
-    const y = backend.output(x.shape, dtype ?? x.dtype);
-    kernels.unary({ x: backend.ref(x), y: backend.outRef(y), op, a: a === undefined ? 0 : (attrs[a] as number), b: b === undefined ? 0 : (attrs[b] as number) });
-    return y;
-  };
-}
-
-function predicate(name: string, op: number): NativeKernel {
-  const rest = delegate(name);
-  return (backend, inputs, attrs) => {
-    const x = inputs.x as tf.TensorInfo;
-    if (x.dtype === 'string' || x.dtype === 'complex64') return rest(backend, inputs, attrs);
-    const y = backend.output(x.shape, 'bool');
-    kernels.predicate({ x: backend.ref(x), y: backend.outRef(y), op });
-    return y;
-  };
-}
-
-const delegatedCast = delegate('Cast');
 
 /** x as another native dtype: the same data where nothing changes. */
 export function castTo(backend: NativeBackend, x: tf.TensorInfo, dtype: tf.DataType): tf.TensorInfo {
@@ -40,8 +16,35 @@ export function castTo(backend: NativeBackend, x: tf.TensorInfo, dtype: tf.DataT
   return y;
 }
 
-function isNumeric(dtype: tf.DataType): boolean {
-  return dtype === 'float32' || dtype === 'int32' || dtype === 'bool';
+/** A bool tensor of numbers, as JavaScript would store them into a Uint8Array. Takes `x` over. */
+export function asStoredBool(backend: NativeBackend, x: tf.TensorInfo): tf.TensorInfo {
+  const y = backend.output(x.shape, 'bool');
+  kernels.cast({ x: backend.ref(x), y: backend.outRef(y), boolean: false });
+  backend.disposeData(x.dataId);
+  return y;
+}
+
+/** The dtype of x is kept unless `dtype` says otherwise; bool is computed as int32. */
+function unary(name: string, op: number, dtype?: 'float32', a?: string, b?: string): NativeKernel {
+  return (backend, inputs, attrs) => {
+    const x = inputs.x as tf.TensorInfo;
+    requireDtype(name, { x }, ...NUMERIC);
+    const numbers = x.dtype === 'bool' ? castTo(backend, x, 'int32') : x;
+    const y = backend.output(x.shape, dtype ?? numbers.dtype);
+    kernels.unary({ x: backend.ref(numbers), y: backend.outRef(y), op, a: a === undefined ? 0 : (attrs[a] as number), b: b === undefined ? 0 : (attrs[b] as number) });
+    if (numbers !== x) backend.disposeData(numbers.dataId);
+    return x.dtype === 'bool' && dtype === undefined ? asStoredBool(backend, y) : y;
+  };
+}
+
+function predicate(name: string, op: number): NativeKernel {
+  return (backend, inputs) => {
+    const x = inputs.x as tf.TensorInfo;
+    requireDtype(name, { x }, ...NUMERIC);
+    const y = backend.output(x.shape, 'bool');
+    kernels.predicate({ x: backend.ref(x), y: backend.outRef(y), op });
+    return y;
+  };
 }
 
 /** Functions of one tensor, element by element. */
@@ -89,6 +92,10 @@ export const UNARY: KernelTable = {
   Cast: (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
     const dtype = attrs.dtype as tf.DataType;
-    return x.dtype === dtype || (isNumeric(x.dtype) && isNumeric(dtype)) ? castTo(backend, x, dtype) : delegatedCast(backend, inputs, attrs);
+    if (x.dtype !== dtype) {
+      requireDtype('Cast', { x }, ...NUMERIC);
+      if (!(NUMERIC as readonly tf.DataType[]).includes(dtype)) throw new SimmimError('unsupported', 'Cast', `dtype is ${dtype} for x of dtype ${x.dtype} and shape [${x.shape}], expected ${NUMERIC.join(' or ')}`);
+    }
+    return castTo(backend, x, dtype);
   },
 };
