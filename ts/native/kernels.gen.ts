@@ -1736,7 +1736,7 @@ export function resize(a: ResizeArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.alignCorners);
   m.scalar(a.halfPixelCenters);
   m.scalar(a.nearest);
-  m.call(59);
+  m.call(60);
   m.adopt(a.y, y);
 }
 
@@ -1760,7 +1760,7 @@ export function resizeGrad(a: ResizeGradArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.alignCorners);
   m.scalar(a.halfPixelCenters);
   m.scalar(a.nearest);
-  m.call(60);
+  m.call(61);
   m.adopt(a.dx, dx);
 }
 
@@ -1787,7 +1787,7 @@ export function cropAndResize(a: CropAndResizeArgs, m: Mailbox = mailbox()): voi
   const y = m.tensor(a.y);
   m.scalar(a.nearest);
   m.scalar(a.fill);
-  m.call(61);
+  m.call(62);
   m.adopt(a.y, y);
 }
 
@@ -1821,7 +1821,7 @@ export function transform(a: TransformArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.op);
   m.scalar(a.nearest);
   m.scalar(a.fill);
-  m.call(62);
+  m.call(63);
   m.adopt(a.y, y);
 }
 
@@ -1851,7 +1851,7 @@ export function rotate(a: RotateArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.cosine);
   m.scalar(a.centerX);
   m.scalar(a.centerY);
-  m.call(63);
+  m.call(64);
   m.adopt(a.y, y);
 }
 
@@ -1884,7 +1884,7 @@ export function nonMaxSuppression(a: NonMaxSuppressionArgs, m: Mailbox = mailbox
   m.scalar(a.iouThreshold);
   m.scalar(a.scoreThreshold);
   m.scalar(a.softSigma);
-  m.call(64);
+  m.call(65);
   m.adopt(a.selected, selected);
   m.adopt(a.selectedScores, selectedScores);
   m.adopt(a.count, count);
@@ -1913,7 +1913,7 @@ export function complexMultiply(a: ComplexMultiplyArgs, m: Mailbox = mailbox()):
   m.tensor(a.bImag);
   const yReal = m.tensor(a.yReal);
   const yImag = m.tensor(a.yImag);
-  m.call(65);
+  m.call(66);
   m.adopt(a.yReal, yReal);
   m.adopt(a.yImag, yImag);
 }
@@ -1932,7 +1932,7 @@ export function complexAbs(a: ComplexAbsArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.real);
   m.tensor(a.imag);
   const y = m.tensor(a.y);
-  m.call(66);
+  m.call(67);
   m.adopt(a.y, y);
 }
 
@@ -1956,7 +1956,7 @@ export function fft(a: FftArgs, m: Mailbox = mailbox()): void {
   const yReal = m.tensor(a.yReal);
   const yImag = m.tensor(a.yImag);
   m.scalar(a.inverse);
-  m.call(67);
+  m.call(68);
   m.adopt(a.yReal, yReal);
   m.adopt(a.yImag, yImag);
 }
@@ -1981,7 +1981,7 @@ export function sparseSegment(a: SparseSegmentArgs, m: Mailbox = mailbox()): voi
   m.tensor(a.ids);
   const y = m.tensor(a.y);
   m.scalar(a.mean);
-  m.call(68);
+  m.call(69);
   m.adopt(a.y, y);
 }
 
@@ -2014,7 +2014,7 @@ export function sparseFillRows(a: SparseFillRowsArgs, m: Mailbox = mailbox()): v
   const places = m.tensor(a.places);
   const count = m.tensor(a.count);
   m.scalar(a.fill);
-  m.call(69);
+  m.call(70);
   m.adopt(a.filledIndices, filledIndices);
   m.adopt(a.filledValues, filledValues);
   m.adopt(a.empty, empty);
@@ -2039,7 +2039,7 @@ export function sparseReshape(a: SparseReshapeArgs, m: Mailbox = mailbox()): voi
   const y = m.tensor(a.y);
   m.list(a.from);
   m.list(a.to);
-  m.call(70);
+  m.call(71);
   m.adopt(a.y, y);
 }
 
@@ -2060,7 +2060,7 @@ export function bincount(a: BincountArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.weights);
   const y = m.tensor(a.y);
   m.scalar(a.binary);
-  m.call(71);
+  m.call(72);
   m.adopt(a.y, y);
 }
 
@@ -2081,7 +2081,7 @@ export function searchSorted(a: SearchSortedArgs, m: Mailbox = mailbox()): void 
   m.tensor(a.values);
   const y = m.tensor(a.y);
   m.scalar(a.right);
-  m.call(72);
+  m.call(73);
   m.adopt(a.y, y);
 }
 
@@ -2102,7 +2102,7 @@ export function unique(a: UniqueArgs, m: Mailbox = mailbox()): void {
   const index = m.tensor(a.index);
   const first = m.tensor(a.first);
   const count = m.tensor(a.count);
-  m.call(73);
+  m.call(74);
   m.adopt(a.index, index);
   m.adopt(a.first, first);
   m.adopt(a.count, count);
@@ -2131,7 +2131,7 @@ export function multinomial(a: MultinomialArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.s1);
   m.scalar(a.s2);
   m.scalar(a.carry);
-  m.call(74);
+  m.call(75);
   m.adopt(a.y, y);
 }
 
@@ -2149,6 +2149,6 @@ export function range(a: RangeArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.start);
   m.scalar(a.step);
-  m.call(75);
+  m.call(76);
   m.adopt(a.y, y);
 }
