@@ -68,16 +68,21 @@ describe('a recorded function', () => {
     const constants = new RecordedFunction('constants', backend, () => [tf.add(tf.add(x, tf.tensor(values(600, 1))), tf.tensor(values(600, 2)))]);
     await constants.run();
     await expect(constants.run()).rejects.toThrow(/^constants: upload: 4800 bytes of host values would be frozen into the program, the last 2400 of them here \(at most 4096\): pass them as an input$/);
-    const script = new RecordedFunction('script', backend, () => [tf.unique(x).values]);
+    const shape = tf.keep(tf.neg(tf.tensor1d([-3, -1], 'int32')));
+    const script = new RecordedFunction('script', backend, () => [tf.broadcastArgs(shape, shape)]);
     await script.run();
-    await expect(script.run()).rejects.toThrow('script: Unique: runs in JavaScript on host values');
+    await expect(script.run()).rejects.toThrow('script: BroadcastArgs: runs in JavaScript on host values');
+    const counted = new RecordedFunction('counted', backend, () => [tf.unique(x).values]);
+    await counted.run();
+    await expect(counted.run()).rejects.toThrow('counted: Unique: the shape of its result depends on values');
+    shape.dispose();
     x.dispose();
   });
 
   it('refuses a copy on the host of what it would change', async () => {
-    const x = tf.keep(tf.tensor1d([3, 1, 2]));
-    backend.writeInto(x, Float32Array.of(3, 1, 2));
-    const cached = new RecordedFunction('cached', backend, () => [tf.mul(tf.unique(x).values, 2)]); // its first run leaves a copy of x on the host
+    const x = tf.keep(tf.tensor1d([3, 1, 2], 'int32'));
+    backend.writeInto(x, Int32Array.of(3, 1, 2));
+    const cached = new RecordedFunction('cached', backend, () => [tf.mul(tf.broadcastArgs(x, x), 2)]); // its first run leaves a copy of x on the host
     await cached.run();
     await expect(cached.run()).rejects.toMatchObject({ code: 'not_recordable' });
     x.dispose();

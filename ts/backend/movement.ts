@@ -4,7 +4,7 @@ import { kernels } from '../native';
 import { alias } from './alias';
 import type { NativeBackend } from './backend';
 import { filled } from './create';
-import { NUMERIC, delegate, hasStrings, requireDtype } from './host';
+import { NUMERIC, delegate, hasStrings, inTfjsWords, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
 import { castTo } from './unary';
 
@@ -260,6 +260,8 @@ export const MOVEMENT: KernelTable = {
   },
   Pack: (backend, inputs, attrs) => {
     if (hasStrings(inputs)) return delegatedPack(backend, inputs, attrs);
+    const dtypes = new Set((Object.values(inputs) as tf.TensorInfo[]).map((t) => t.dtype));
+    if (dtypes.size > 1) throw inTfjsWords('Pack', `All tensors passed to stack must have matching dtypes, they have ${[...dtypes].join(', ')}`);
     return joined('Pack', backend, inputs, (tensors) => {
       const { shape } = tensors[0] as tf.TensorInfo;
       for (const t of tensors) tf.util.assertShapesMatch(shape, t.shape, 'All tensors passed to stack must have matching shapes');

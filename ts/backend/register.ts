@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { SimmimError } from '../errors';
 import { openCuda } from '../native';
 import { NativeBackend } from './backend';
 import { EINSUM } from './einsum';
@@ -36,11 +37,23 @@ const PRIORITY = 4;
 /** Every family that runs natively, later ones before earlier ones; what is not here is delegated (host.ts). */
 const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE, MOVEMENT, INDEX, ROWS, MATMUL, CONV, POOL, NORM, IMAGE, SPARSE, RANDOM, EINSUM, COMPLEX];
 
+/** A recording refuses to read values; the kernel that would is named. */
+function recordingRefusal(kernelName: string, error: unknown): unknown {
+  if (!(error instanceof SimmimError) || error.code !== 'not_recordable' || error.op !== 'readInto') return error;
+  return new SimmimError('not_recordable', kernelName, 'the shape of its result depends on values, which a recorded program cannot follow', { cause: error });
+}
+
 function toConfig(backendName: string, kernelName: string, kernel: NativeKernel): tf.KernelConfig {
   return {
     kernelName,
     backendName,
-    kernelFunc: ({ inputs, attrs, backend }) => kernel(backend as NativeBackend, inputs as tf.NamedTensorInfoMap, attrs ?? {}),
+    kernelFunc: ({ inputs, attrs, backend }) => {
+      try {
+        return kernel(backend as NativeBackend, inputs as tf.NamedTensorInfoMap, attrs ?? {});
+      } catch (error) {
+        throw recordingRefusal(kernelName, error);
+      }
+    },
   };
 }
 

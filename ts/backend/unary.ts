@@ -47,6 +47,8 @@ function predicate(name: string, op: number): NativeKernel {
   };
 }
 
+const negate = unary('Neg', UNARY_OPS.neg);
+
 /** Functions of one tensor, element by element. */
 export const UNARY: KernelTable = {
   Abs: unary('Abs', UNARY_OPS.abs),
@@ -72,7 +74,8 @@ export const UNARY: KernelTable = {
   Log: unary('Log', UNARY_OPS.log),
   Log1p: unary('Log1p', UNARY_OPS.log1p),
   LogicalNot: predicate('LogicalNot', PREDICATE_OPS.logicalNot),
-  Neg: unary('Neg', UNARY_OPS.neg),
+  // tfjs multiplies by -1 of the same dtype, which for bool is true.
+  Neg: (backend, inputs, attrs) => (inputs.x?.dtype === 'bool' ? alias(backend, inputs.x, inputs.x.shape) : negate(backend, inputs, attrs)),
   Reciprocal: unary('Reciprocal', UNARY_OPS.reciprocal),
   Relu: unary('Relu', UNARY_OPS.relu),
   Relu6: unary('Relu6', UNARY_OPS.relu6),
