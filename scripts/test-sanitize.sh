@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Builds the addon with AddressSanitizer and UBSan and runs the kernel tests on it. Any report fails the run.
+# Builds the addon with AddressSanitizer and UBSan and runs the kernel tests on it, at the lowest and the highest
+# instruction-set level. Any report fails the run.
 #   scripts/test-sanitize.sh [vitest filters...]        default: test/ops test/native, the mailbox fuzz and the random cases of the backend
 #   SIMMIM_FUZZ_CALLS=100000 scripts/test-sanitize.sh   the long fuzz
 set -euo pipefail
 cd "$(dirname "$0")/.."
-node scripts/build-native.mjs --build-dir build-cmake-asan --out build/asan "-DSIMMIM_SANITIZE=address,undefined"
+node scripts/build-native.mjs --build-dir build-cmake-asan --out build/asan "-DSIMMIM_SANITIZE=address,undefined" -DSIMMIM_LEVELS=avx512
 npm run --silent build:ts
 filters=("$@")
 [ ${#filters[@]} -gt 0 ] || filters=(test/ops test/native/storage test/native/train_kernels test/native/fuzz test/backend/mailbox_fuzz test/backend/random_cases)

@@ -33,14 +33,16 @@ const char* name_of(Isa isa) { return kNames[static_cast<int>(isa)]; }
 
 bool isa_available(Isa isa) {
   if (isa == Isa::baseline) return true;
-#if defined(__x86_64__)
+#if defined(SIMMIM_LEVEL_avx2) || defined(SIMMIM_LEVEL_avx512)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (isa == Isa::avx2) return avx2;
-  return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-#else
-  return false;
 #endif
+#if defined(SIMMIM_LEVEL_avx2)
+  if (isa == Isa::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+#if defined(SIMMIM_LEVEL_avx512)
+  if (isa == Isa::avx512) return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+#endif
+  return false;
 }
 
 Isa detect_isa() {
@@ -57,7 +59,7 @@ void set_isa(Isa isa) {
 }
 
 bool has_bf16_dot() {
-#if defined(__x86_64__) && defined(SIMMIM_BF16_DOT)
+#if defined(SIMMIM_LEVEL_avx512) && defined(SIMMIM_BF16_DOT)
   static const bool has = [] {
     const char* wish = std::getenv("SIMMIM_BF16");
     __builtin_cpu_init();

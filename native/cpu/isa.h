@@ -8,7 +8,7 @@ enum class Isa : int { baseline = 0, avx2 = 1, avx512 = 2 };
 constexpr int kIsaLevels = 3;
 const char* name_of(Isa isa);
 
-/// The highest level this machine and this build have.
+/// The highest level that both this machine and this build (SIMMIM_LEVELS of CMakeLists.txt) have.
 Isa detect_isa();
 bool isa_available(Isa isa);
 /// The level in force: detect_isa(), or SIMMIM_ISA=baseline|avx2|avx512 at load. Throws Error for a bad name.

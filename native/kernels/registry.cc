@@ -6,10 +6,8 @@
 namespace simmim {
 
 namespace baseline { extern const KernelFn kernel_table[]; }
-#if defined(__x86_64__)
 namespace avx2 { extern const KernelFn kernel_table[]; }
 namespace avx512 { extern const KernelFn kernel_table[]; }
-#endif
 
 namespace {
 
@@ -29,13 +27,15 @@ const KernelInfo& kernel_at(int id) {
 }
 
 KernelFn kernel_function(int id) {
-#if defined(__x86_64__)
   switch (current_isa()) {
+#if defined(SIMMIM_LEVEL_avx512)
     case Isa::avx512: return avx512::kernel_table[id];
-    case Isa::avx2: return avx2::kernel_table[id];
-    case Isa::baseline: break;
-  }
 #endif
+#if defined(SIMMIM_LEVEL_avx2)
+    case Isa::avx2: return avx2::kernel_table[id];
+#endif
+    default: break;
+  }
   return baseline::kernel_table[id];
 }
 

@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { SimmimError } from '../errors';
 import { IMAGENET, type ImageStatistics } from '../image_statistics';
@@ -7,6 +7,7 @@ import { PickleDict, type PickleValue } from '../formats/pickle';
 import type { RawTensor } from '../formats/raw_tensor';
 import { encodeSafetensors, readSafetensors } from '../formats/safetensors';
 import { parseTorchFile, readTorchTensors, toPlain, torchTensors, TorchTensor } from '../formats/torch_pth';
+import { writeWhole } from '../formats/whole_file';
 import { differingMap, fromHuggingFaceConfig, fromOfficialConfig, fromRecipeModel, fromTimmConfig, inferConfig, modelConfig, needsTimmHead, toHuggingFaceConfig, toTimmConfig, type Json, type KnownSizes, type ModelConfig } from './model_config';
 import { familyIn, fromHuggingFace, fromTimm, layoutOf, toHuggingFace, toTimm, withoutWrappers, type Converted, type Family, type Layout } from './name_maps';
 
@@ -223,9 +224,8 @@ export function writeWeights(folder: string, layout: Layout, state: ReadonlyMap<
       if (needsTimmHead(config)) addTimmHead(converted.tensors);
     }
   }
-  mkdirSync(folder, { recursive: true });
-  writeWhole(join(folder, 'model.safetensors'), encodeSafetensors([...tensors].sort(([a], [b]) => (a < b ? -1 : 1)), metadata));
-  for (const [name, content] of json) writeWhole(join(folder, name), [Buffer.from(jsonText(content))]);
+  writeWhole(join(folder, 'model.safetensors'), OP, encodeSafetensors([...tensors].sort(([a], [b]) => (a < b ? -1 : 1)), metadata));
+  for (const [name, content] of json) writeWhole(join(folder, name), OP, jsonText(content));
   report.files = ['model.safetensors', ...json.map(([name]) => name)].map((name) => join(folder, name));
   report.written = tensors.size;
   return report;
@@ -247,21 +247,4 @@ function preprocessor(config: ModelConfig, { mean, std }: ImageStatistics): Json
   const { imageSize } = config.encoder;
   const [height, width] = typeof imageSize === 'number' ? [imageSize, imageSize] : imageSize;
   return { do_normalize: true, do_rescale: true, do_resize: true, image_mean: mean, image_processor_type: 'ViTImageProcessor', image_std: std, resample: 3, rescale_factor: 1 / 255, size: { height, width } };
-}
-
-function writeWhole(file: string, pieces: Uint8Array[]): void {
-  const temporary = `${file}.tmp-${process.pid}`;
-  try {
-    const descriptor = openSync(temporary, 'w');
-    try {
-      for (const piece of pieces) for (let done = 0; done < piece.length; ) done += writeSync(descriptor, piece, done, Math.min(piece.length - done, 1 << 30));
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
-    renameSync(temporary, file);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw new SimmimError('io', OP, `cannot write '${file}': ${(error as Error).message}`, { cause: error });
-  }
 }

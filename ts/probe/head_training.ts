@@ -1,10 +1,10 @@
 /** Trains probe heads on a frozen encoder: all heads in the same passes over the data. */
 import * as tf from '@tensorflow/tfjs-core';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
 import type { BatchSource } from '../data';
 import { SimmimError } from '../errors';
 import { encodeSafetensors, parseSafetensors, toFloat32, type RawTensor } from '../formats/safetensors';
+import { writeWhole } from '../formats/whole_file';
 import type { Encoder } from '../models';
 import { featuresInMemory, type FeatureSet } from './feature_set';
 import type { ProbeHead } from './heads';
@@ -235,14 +235,7 @@ export function scoreFeatures(head: ProbeHead, set: FeatureSet): Scores {
 
 function save(heads: readonly ProbeHead[], curve: HeadEpoch[], { stateFile, fingerprint }: HeadTrainingOptions): void {
   const tensors = heads.flatMap((head, i) => [...head.state()].map(([name, values]): [string, RawTensor] => [`${i}/${name}`, { dtype: 'F32', shape: [values.length], data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) }]));
-  try {
-    mkdirSync(dirname(stateFile), { recursive: true });
-    writeFileSync(`${stateFile}.partial`, Buffer.concat(encodeSafetensors(tensors, { fingerprint, curve: JSON.stringify(curve) })));
-    renameSync(`${stateFile}.partial`, stateFile);
-  } catch (error) {
-    rmSync(`${stateFile}.partial`, { force: true });
-    throw new SimmimError('io', 'probe', `cannot write '${stateFile}': ${(error as Error).message}`, { cause: error });
-  }
+  writeWhole(stateFile, 'probe', encodeSafetensors(tensors, { fingerprint, curve: JSON.stringify(curve) }));
 }
 
 /** The curve so far, after setting the heads to where it ended; empty where there is no state of the same training. */
