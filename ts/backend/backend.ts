@@ -193,6 +193,7 @@ export class NativeBackend extends tf.KernelBackend {
   output(shape: readonly number[], dtype: tf.DataType = 'float32', storage?: StorageDType): tf.TensorInfo {
     let count = 1;
     for (let i = 0; i < shape.length; i++) count *= shape[i] as number;
+    if (!(count >= 0 && count <= Number.MAX_SAFE_INTEGER)) throw new SimmimError('invalid_argument', 'output', `[${shape}] is not a shape`);
     const record = this.data.create(dtype, count, storage);
     watch(record);
     return { dataId: record, shape: shape as number[], dtype };
@@ -230,7 +231,9 @@ export class NativeBackend extends tf.KernelBackend {
   }
   /** The native side of an output made by {@link output}. */
   outRef(info: tf.TensorInfo, shape: readonly number[] = info.shape): NativeTensor {
-    return { storage: this.data.get(info.dataId), shape };
+    const storage = this.data.get(info.dataId);
+    if (shape !== info.shape && tf.util.sizeFromShape(shape as number[]) !== storage.count) throw new SimmimError('invalid_argument', 'output', `the result has shape [${shape}], which has not the size of [${info.shape}]`);
+    return { storage, shape };
   }
 
   /**

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import { kernels } from '../native';
 import type { NativeBackend } from './backend';
-import { NUMERIC, delegate, hasStrings, requireDtype } from './host';
+import { NUMERIC, areStrings, delegate, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
 import { asStoredBool, castTo } from './unary';
 
@@ -32,13 +32,11 @@ function matched(backend: NativeBackend, a: tf.TensorInfo, b: tf.TensorInfo, dty
 
 /** tfjs has brought both operands to one dtype; bool is computed as int32. */
 function arithmetic(name: string, op: number, names: [string, string] = ['a', 'b'], dtype?: 'float32' | 'int32'): NativeKernel {
-  const rest = delegate(name);
   const [first, second] = names;
-  return (backend, inputs, attrs) => {
+  return (backend, inputs) => {
     const a = inputs[first] as tf.TensorInfo;
     const b = inputs[second] as tf.TensorInfo;
     if (a.dtype === b.dtype && (a.dtype === 'float32' || (a.dtype === 'int32' && dtype !== 'float32'))) return runBinary(backend, op, a, b, dtype);
-    if (hasStrings(inputs)) return rest(backend, inputs, attrs);
     requireDtype(name, inputs, ...NUMERIC);
     const joint = dtype ?? tf.upcastType(a.dtype, b.dtype);
     const [x, y] = matched(backend, a, b, dtype === 'float32' ? 'float32' : joint === 'bool' ? 'int32' : tf.upcastType(a.dtype, b.dtype));
@@ -54,7 +52,7 @@ function comparison(name: string, op: number): NativeKernel {
   return (backend, inputs, attrs) => {
     const a = inputs.a as tf.TensorInfo;
     const b = inputs.b as tf.TensorInfo;
-    if (hasStrings(inputs)) return rest(backend, inputs, attrs);
+    if (areStrings(name, inputs)) return rest(backend, inputs, attrs);
     requireDtype(name, inputs, ...NUMERIC);
     const [x, z] = matched(backend, a, b);
     const y = backend.output(broadcastShape(a.shape, b.shape), 'bool');
@@ -65,11 +63,13 @@ function comparison(name: string, op: number): NativeKernel {
   };
 }
 
+const add = arithmetic('Add', BINARY_OPS.add);
+const joinedStrings = delegate('Add');
 const delegatedSelect = delegate('Select');
 
 /** Functions of two tensors, element by element with broadcasting; choice and sums of many. */
 export const BINARY: KernelTable = {
-  Add: arithmetic('Add', BINARY_OPS.add),
+  Add: (backend, inputs, attrs) => (inputs.a?.dtype === 'string' && areStrings('Add', inputs) ? joinedStrings : add)(backend, inputs, attrs),
   Sub: arithmetic('Sub', BINARY_OPS.sub),
   Multiply: arithmetic('Multiply', BINARY_OPS.mul),
   RealDiv: arithmetic('RealDiv', BINARY_OPS.div),
@@ -94,8 +94,8 @@ export const BINARY: KernelTable = {
 
   Select: (backend, inputs, attrs) => {
     const { condition, t, e } = inputs as { condition: tf.TensorInfo; t: tf.TensorInfo; e: tf.TensorInfo };
-    if (hasStrings(inputs)) return delegatedSelect(backend, inputs, attrs);
     requireDtype('Select', { condition }, 'bool');
+    if (areStrings('Select', { t, e })) return delegatedSelect(backend, inputs, attrs);
     requireDtype('Select', { t, e }, ...NUMERIC);
     const perRow = condition.shape.length === 1 && t.shape.length > 1 && condition.shape[0] === t.shape[0];
     const fits = sameShape(t.shape, e.shape) && (perRow || sameShape(condition.shape, t.shape));

@@ -1,8 +1,10 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { SimmimError } from '../errors';
 import { kernels } from '../native';
 import type { NativeBackend } from './backend';
 import { BINARY, broadcastShape } from './binary';
 import { CREATE, filled } from './create';
+import { NUMERIC, requireDtype } from './host';
 import { MOVEMENT, broadcastTo } from './movement';
 import type { KernelTable, NativeKernel } from './register';
 import { castTo, UNARY } from './unary';
@@ -77,8 +79,16 @@ const multiply: NativeKernel = (backend, { a, b }) => {
   return complexOf(backend, real, imag);
 };
 
-function fourier(inverse: boolean): NativeKernel {
+function part(name: string, half: Half): NativeKernel {
   return (backend, inputs) => {
+    requireDtype(name, inputs, 'complex64');
+    return own(backend, halfOf(backend, inputs.input as tf.TensorInfo, half));
+  };
+}
+
+function fourier(name: string, inverse: boolean): NativeKernel {
+  return (backend, inputs) => {
+    requireDtype(name, inputs, 'complex64');
     const x = inputs.input as tf.TensorInfo;
     const n = x.shape[x.shape.length - 1] as number;
     const rows = [n === 0 ? 0 : tf.util.sizeFromShape(x.shape) / n, n];
@@ -100,17 +110,23 @@ const MOVES = ['Transpose', 'Slice', 'StridedSlice', 'Reverse', 'Tile', 'SpaceTo
 
 /** Everything that takes or gives complex64: a record of two float tensors. The kernels below stand before those of the other tables. */
 export const COMPLEX: KernelTable = {
-  Complex: (backend, { real, imag }) => complexOf(backend, own(backend, real as tf.TensorInfo), own(backend, imag as tf.TensorInfo)),
-  Real: (backend, { input }) => own(backend, halfOf(backend, input as tf.TensorInfo, 'real')),
-  Imag: (backend, { input }) => own(backend, halfOf(backend, input as tf.TensorInfo, 'imag')),
+  Complex: (backend, inputs) => {
+    requireDtype('Complex', inputs, ...NUMERIC);
+    const { real, imag } = inputs as { real: tf.TensorInfo; imag: tf.TensorInfo };
+    if (!tf.util.arraysEqual(real.shape, imag.shape)) throw new SimmimError('invalid_argument', 'Complex', `real and imag have shapes [${real.shape}] and [${imag.shape}], expected one shape`);
+    return complexOf(backend, own(backend, real), own(backend, imag));
+  },
+  Real: part('Real', 'real'),
+  Imag: part('Imag', 'imag'),
   ComplexAbs: (backend, inputs) => {
+    requireDtype('ComplexAbs', inputs, 'complex64');
     const x = inputs.x as tf.TensorInfo;
     const y = backend.output(x.shape);
     kernels.complexAbs({ real: backend.ref(halfOf(backend, x, 'real')), imag: backend.ref(halfOf(backend, x, 'imag')), y: backend.outRef(y) });
     return y;
   },
-  FFT: fourier(false),
-  IFFT: fourier(true),
+  FFT: fourier('FFT', false),
+  IFFT: fourier('IFFT', true),
   ZerosLike: like('ZerosLike', 0),
   OnesLike: like('OnesLike', 1),
   Add: binary('Add', halfByHalf(BINARY.Add as NativeKernel)),

@@ -21,9 +21,14 @@ interface Geometry {
   channelsFirst: boolean;
 }
 
+function requireRank(rank: number, x: number[], filter: number[]): void {
+  if (x.length !== rank || filter.length !== rank) throw new SimmimError('invalid_argument', 'convolution', `x has shape [${x}] and the filter [${filter}], expected rank ${rank}`);
+}
+
 type Shape4D = [number, number, number, number];
 
 function geometry2d(x: number[], filter: number[], attrs: tf.NamedAttrMap, depthwise = false): Geometry {
+  requireRank(4, x, filter);
   const channelsFirst = attrs.dataFormat === 'NCHW';
   const i = tf.backend_util.computeConv2DInfo(x as Shape4D, filter as Shape4D, attrs.strides as number, (attrs.dilations ?? 1) as number, attrs.pad as number, attrs.dimRoundingMode as 'floor' | undefined, depthwise, channelsFirst ? 'channelsFirst' : 'channelsLast');
   return {
@@ -37,6 +42,7 @@ function geometry2d(x: number[], filter: number[], attrs: tf.NamedAttrMap, depth
 }
 
 function geometry3d(x: number[], filter: number[], attrs: tf.NamedAttrMap): Geometry {
+  requireRank(5, x, filter);
   const i = tf.backend_util.computeConv3DInfo(x as never, filter as never, attrs.strides as number, (attrs.dilations ?? 1) as number, attrs.pad as 'same' | 'valid');
   return {
     window: [i.filterDepth, i.filterHeight, i.filterWidth, i.strideDepth, i.strideHeight, i.strideWidth, i.dilationDepth, i.dilationHeight, i.dilationWidth, i.padInfo.front, i.padInfo.top, i.padInfo.left],

@@ -13,10 +13,8 @@ export function filled(backend: NativeBackend, shape: readonly number[], dtype: 
 }
 
 function like(name: string, value: number): NativeKernel {
-  const rest = delegate(name);
-  return (backend, inputs, attrs) => {
+  return (backend, inputs) => {
     const x = inputs.x as tf.TensorInfo;
-    if (x.dtype === 'string') return rest(backend, inputs, attrs);
     requireDtype(name, { x }, ...NUMERIC);
     return filled(backend, x.shape, x.dtype, value);
   };
@@ -36,6 +34,7 @@ export const CREATE: KernelTable = {
     const value = attrs.value as number | string;
     const dtype = (attrs.dtype as tf.DataType | undefined) ?? tf.util.inferDtype(value);
     if (dtype === 'string') return rest.fill(backend, inputs, attrs);
+    if (!Array.isArray(attrs.shape)) throw new SimmimError('invalid_argument', 'Fill', `shape is ${JSON.stringify(attrs.shape)}, expected a list of sizes`);
     if (typeof value !== 'number' || dtype === 'complex64') throw new SimmimError('unsupported', 'Fill', `value is ${JSON.stringify(value)} for dtype ${dtype} and shape [${attrs.shape as number[]}], expected a number for ${NUMERIC.join(', ')}`);
     return filled(backend, attrs.shape as number[], dtype, dtype === 'float32' ? value : dtype === 'bool' ? value & 255 : value | 0);
   },

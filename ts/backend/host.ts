@@ -3,6 +3,9 @@ import '@tensorflow/tfjs-backend-cpu';
 import { SimmimError } from '../errors';
 import type { NativeKernel } from './register';
 
+/** Kernels that need a canvas. */
+const BROWSER_ONLY = ['Draw', 'FromPixels'];
+
 /**
  * Kernels that run in JavaScript on host values. The criterion: what they work on is not in native memory, or nothing grows
  * with the data. That is
@@ -17,9 +20,21 @@ import type { NativeKernel } from './register';
 export function delegatedKernels(backendName: string, isNative: (kernel: string) => boolean): tf.KernelConfig[] {
   return tf
     .getKernelsForBackend('cpu')
-    .filter(({ kernelName }) => !isNative(kernelName))
+    .filter(({ kernelName }) => !isNative(kernelName) && !BROWSER_ONLY.includes(kernelName))
     .map((config) => ({ ...config, backendName, kernelFunc: named(config) }));
 }
+
+/** What the inputs of the kernels that always run in JavaScript may be: those do not look at dtypes themselves. */
+const ACCEPTED: Record<string, Record<string, readonly tf.DataType[]>> = {
+  BroadcastArgs: { s0: ['int32'], s1: ['int32'] },
+  RaggedGather: { indices: ['int32'] },
+  RaggedRange: { starts: ['float32', 'int32'], limits: ['float32', 'int32'], deltas: ['float32', 'int32'] },
+  RaggedTensorToTensor: { shape: ['int32'] },
+  StaticRegexReplace: { x: ['string'] },
+  StringNGrams: { data: ['string'], dataSplits: ['int32'] },
+  StringSplit: { input: ['string'], delimiter: ['string'] },
+  StringToHashBucketFast: { input: ['string'] },
+};
 
 const delegated = new WeakSet<tf.KernelFunc>();
 
@@ -31,10 +46,11 @@ export function runsInJavaScript({ kernelFunc }: tf.KernelConfig): boolean {
 /** The kernel function, whose refusal to be part of a recorded program names the kernel. */
 function named({ kernelName, kernelFunc }: tf.KernelConfig): tf.KernelFunc {
   const func: tf.KernelFunc = (call) => {
+    for (const [name, dtypes] of Object.entries(ACCEPTED[kernelName] ?? {})) requireDtype(kernelName, { [name]: call.inputs[name] as tf.TensorInfo }, ...dtypes);
     try {
       return kernelFunc(call);
     } catch (error) {
-      if (!(error instanceof SimmimError) || error.code !== 'not_recordable') throw error;
+      if (!(error instanceof SimmimError) || error.code !== 'not_recordable') throw namedError(kernelName, call.inputs as tf.NamedTensorInfoMap, error);
       throw new SimmimError('not_recordable', kernelName, 'runs in JavaScript on host values, which cannot be part of a recorded program', { cause: error });
     }
   };
@@ -52,16 +68,32 @@ export function delegate(kernelName: string): NativeKernel {
   };
 }
 
-/** Whether one of the inputs is a string tensor. */
-export function hasStrings(inputs: tf.NamedTensorInfoMap): boolean {
-  return Object.values(inputs).some((x) => x?.dtype === 'string');
+/** Whether the inputs are string tensors. Throws `unsupported` where only some of them are. */
+export function areStrings(op: string, inputs: tf.NamedTensorInfoMap): boolean {
+  const given = Object.values(inputs).filter((x) => x);
+  const strings = given.filter((x) => x?.dtype === 'string').length;
+  if (strings > 0 && strings < given.length) throw new SimmimError('unsupported', op, `${describe(inputs)}: expected strings in all of them or in none`);
+  return strings > 0;
 }
 
 /** dtypes with native storage. */
 export const NUMERIC = ['float32', 'int32', 'bool'] as const satisfies readonly tf.DataType[];
 
-function describe(inputs: tf.NamedTensorInfoMap): string {
-  return Object.entries(inputs).map(([name, x]) => `${name} of dtype ${x?.dtype} and shape [${x?.shape}]`).join(', ');
+/** Names, dtypes and shapes of inputs. */
+export function describe(inputs: tf.NamedTensorInfoMap): string {
+  return Object.entries(inputs).filter(([, x]) => x).map(([name, x]) => `${name} of dtype ${x?.dtype} and shape [${x?.shape}]`).join(', ');
+}
+
+/**
+ * What a tfjs kernel throws for an error on the way to its native kernels: its own name, and the dtypes and shapes it was
+ * called with. Errors of the kernel itself, and those in tfjs's words, say what is needed already.
+ */
+export function namedError(kernelName: string, inputs: tf.NamedTensorInfoMap, error: unknown): unknown {
+  if (error instanceof Error && error.constructor !== Error && !(error instanceof SimmimError)) return new SimmimError('invalid_argument', kernelName, `an input or attribute is missing or not of its kind (${error.message}); called with ${describe(inputs)}`, { cause: error });
+  if (!(error instanceof SimmimError) || error.op === kernelName || !error.message.startsWith(`${error.op}: `)) return error;
+  if (error.code === 'not_recordable' && error.op === 'readInto') return new SimmimError(error.code, kernelName, 'the shape of its result depends on values, which a recorded program cannot follow', { cause: error });
+  if (error.code !== 'invalid_argument' && error.code !== 'unsupported') return error;
+  return new SimmimError(error.code, kernelName, `${error.message}; called with ${describe(inputs)}`, { cause: error });
 }
 
 /** Throws `unsupported` for an input of another dtype, naming it with its dtype and shape. */

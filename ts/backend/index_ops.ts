@@ -3,7 +3,7 @@ import { SimmimError } from '../errors';
 import { kernels } from '../native';
 import type { NativeBackend } from './backend';
 import { filled } from './create';
-import { NUMERIC, delegate, requireDtype } from './host';
+import { NUMERIC, areStrings, delegate, requireDtype } from './host';
 import { broadcastTo } from './movement';
 import type { KernelTable } from './register';
 import { castTo } from './unary';
@@ -29,7 +29,6 @@ function scatter(backend: NativeBackend, y: tf.TensorInfo, indices: tf.TensorInf
 const rest = {
   gatherV2: delegate('GatherV2'),
   gatherNd: delegate('GatherNd'),
-  scatterNd: delegate('ScatterNd'),
   tensorScatterUpdate: delegate('TensorScatterUpdate'),
   sparseToDense: delegate('SparseToDense'),
 };
@@ -39,9 +38,9 @@ export const INDEX: KernelTable = {
   GatherV2: (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
     const indices = inputs.indices as tf.TensorInfo;
+    requireDtype('GatherV2', { indices }, 'int32');
     if (x.dtype === 'string') return rest.gatherV2(backend, inputs, attrs);
     requireDtype('GatherV2', { x }, ...NUMERIC);
-    requireDtype('GatherV2', { indices }, 'int32');
     const [axis] = tf.util.parseAxisParam(attrs.axis as number, x.shape) as [number];
     const info = tf.backend_util.segment_util.collectGatherOpShapeInfo(x as tf.Tensor, indices as tf.Tensor, axis, (attrs.batchDims as number | undefined) ?? 0);
     const each = info.batchSize === 0 ? 0 : tf.util.sizeFromShape(indices.shape) / info.batchSize;
@@ -57,9 +56,9 @@ export const INDEX: KernelTable = {
   GatherNd: (backend, inputs, attrs) => {
     const x = inputs.params as tf.TensorInfo;
     const indices = inputs.indices as tf.TensorInfo;
+    requireDtype('GatherNd', { indices }, 'int32');
     if (x.dtype === 'string') return rest.gatherNd(backend, inputs, attrs);
     requireDtype('GatherNd', { params: x }, ...NUMERIC);
-    requireDtype('GatherNd', { indices }, 'int32');
     const [shape, count, slice, strides] = tf.backend_util.prepareAndValidate(x as tf.Tensor, indices as tf.Tensor);
     const depth = indices.shape[indices.shape.length - 1] as number;
     const y = backend.output(shape, x.dtype);
@@ -71,8 +70,7 @@ export const INDEX: KernelTable = {
     const indices = inputs.indices as tf.TensorInfo;
     const updates = inputs.updates as tf.TensorInfo;
     const shape = attrs.shape as number[];
-    if (updates.dtype === 'string') return rest.scatterNd(backend, inputs, attrs);
-    requireDtype('ScatterNd', { updates }, ...NUMERIC);
+    requireDtype('ScatterNd', { indices, updates }, ...NUMERIC);
     const y = filled(backend, shape, updates.dtype, 0);
     scatter(backend, y, indices, updates, shape, true);
     return y;
@@ -82,7 +80,8 @@ export const INDEX: KernelTable = {
     const tensor = inputs.tensor as tf.TensorInfo;
     const indices = inputs.indices as tf.TensorInfo;
     const updates = inputs.updates as tf.TensorInfo;
-    if (tensor.dtype === 'string') return rest.tensorScatterUpdate(backend, inputs, attrs);
+    requireDtype('TensorScatterUpdate', { indices }, ...NUMERIC);
+    if (areStrings('TensorScatterUpdate', { tensor, updates })) return rest.tensorScatterUpdate(backend, inputs, attrs);
     requireDtype('TensorScatterUpdate', { tensor, updates }, ...NUMERIC);
     const y = backend.output(tensor.shape, tensor.dtype);
     kernels.cast({ x: backend.ref(tensor), y: backend.outRef(y), boolean: false });
@@ -94,8 +93,10 @@ export const INDEX: KernelTable = {
     const indices = inputs.sparseIndices as tf.TensorInfo;
     const values = inputs.sparseValues as tf.TensorInfo;
     const shape = attrs.outputShape as number[];
-    if (values.dtype === 'string') return rest.sparseToDense(backend, inputs, attrs);
+    requireDtype('SparseToDense', { sparseIndices: indices }, ...NUMERIC);
+    if (areStrings('SparseToDense', { sparseValues: values, defaultValue: inputs.defaultValue as tf.TensorInfo })) return rest.sparseToDense(backend, inputs, attrs);
     requireDtype('SparseToDense', { sparseValues: values }, ...NUMERIC);
+    requireDtype('SparseToDense', { defaultValue: inputs.defaultValue as tf.TensorInfo }, ...NUMERIC);
     const [start] = backend.data.get((inputs.defaultValue as tf.TensorInfo).dataId).values as unknown as [number];
     const y = filled(backend, shape, values.dtype, Number(start));
     scatter(backend, y, indices, values, shape, false);

@@ -4,7 +4,7 @@ import { kernels } from '../native';
 import { alias } from './alias';
 import type { NativeBackend } from './backend';
 import { filled } from './create';
-import { NUMERIC, delegate, hasStrings, inTfjsWords, requireDtype } from './host';
+import { NUMERIC, areStrings, delegate, describe, inTfjsWords, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
 import { castTo } from './unary';
 
@@ -233,7 +233,10 @@ export const MOVEMENT: KernelTable = {
   MirrorPad: onMovable('MirrorPad', mirrorPad),
   SpaceToBatchND: onMovable('SpaceToBatchND', spaceToBatch),
   BatchToSpaceND: onMovable('BatchToSpaceND', batchToSpace),
-  DepthToSpace: onMovable('DepthToSpace', depthToSpace),
+  DepthToSpace: (backend, inputs, attrs) => {
+    requireDtype('DepthToSpace', inputs, ...NUMERIC);
+    return depthToSpace(backend, inputs.x as tf.TensorInfo, attrs);
+  },
   SplitV: onMovable('SplitV', (backend, x, attrs) => {
     const [axis] = tf.util.parseAxisParam(attrs.axis as number, x.shape) as [number];
     const begin = x.shape.map(() => 0);
@@ -251,7 +254,7 @@ export const MOVEMENT: KernelTable = {
     return Array.from({ length: x.shape[axis] as number }, (_, n) => ({ ...slice(backend, x, x.shape.map((_d, i) => (i === axis ? n : 0)), size), shape }));
   }),
   Concat: (backend, inputs, attrs) => {
-    if (hasStrings(inputs)) return delegatedConcat(backend, inputs, attrs);
+    if (areStrings('Concat', inputs)) return delegatedConcat(backend, inputs, attrs);
     return joined('Concat', backend, inputs, (tensors) => {
       const [axis] = tf.util.parseAxisParam(attrs.axis as number, (tensors[0] as tf.TensorInfo).shape) as [number];
       tf.backend_util.assertParamsConsistent(tensors.map((t) => t.shape), axis);
@@ -259,9 +262,9 @@ export const MOVEMENT: KernelTable = {
     });
   },
   Pack: (backend, inputs, attrs) => {
-    if (hasStrings(inputs)) return delegatedPack(backend, inputs, attrs);
     const dtypes = new Set((Object.values(inputs) as tf.TensorInfo[]).map((t) => t.dtype));
-    if (dtypes.size > 1) throw inTfjsWords('Pack', `All tensors passed to stack must have matching dtypes, they have ${[...dtypes].join(', ')}`);
+    if (dtypes.size > 1) throw inTfjsWords('Pack', `All tensors passed to stack must have matching dtypes: ${describe(inputs)}`);
+    if (areStrings('Pack', inputs)) return delegatedPack(backend, inputs, attrs);
     return joined('Pack', backend, inputs, (tensors) => {
       const { shape } = tensors[0] as tf.TensorInfo;
       for (const t of tensors) tf.util.assertShapesMatch(shape, t.shape, 'All tensors passed to stack must have matching shapes');

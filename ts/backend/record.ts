@@ -203,7 +203,7 @@ export function toStorageArray(values: ArrayLike<number>, dtype: StorageDType): 
 
 /** Copies host values to native memory, if that has not happened yet. */
 export function ensureUploaded(record: DataRecord): void {
-  if (record.handle !== 0 || record.host === null) return;
+  if (record.handle !== 0 || (record.host === null && record.complexTensorInfos === undefined)) return;
   if (STORAGE_DTYPE[record.tfDtype] === undefined) throw new SimmimError('unsupported', 'upload', `a ${record.tfDtype} tensor has no native storage`);
   record.reclaimable = undefined;
   watch(record);

@@ -1,10 +1,9 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { SimmimError } from '../errors';
 import { openCuda } from '../native';
 import { NativeBackend } from './backend';
 import { EINSUM } from './einsum';
 import { registerGradients } from './gradients';
-import { delegatedKernels } from './host';
+import { delegatedKernels, namedError } from './host';
 import { ALIAS } from './alias';
 import { BINARY } from './binary';
 import { COMPLEX } from './complex';
@@ -37,12 +36,6 @@ const PRIORITY = 4;
 /** Every family that runs natively, later ones before earlier ones; what is not here is delegated (host.ts). */
 const TABLES: KernelTable[] = [ALIAS, UNARY, BINARY, REDUCE, CREATE, MOVEMENT, INDEX, ROWS, MATMUL, CONV, POOL, NORM, IMAGE, SPARSE, RANDOM, EINSUM, COMPLEX];
 
-/** A recording refuses to read values; the kernel that would is named. */
-function recordingRefusal(kernelName: string, error: unknown): unknown {
-  if (!(error instanceof SimmimError) || error.code !== 'not_recordable' || error.op !== 'readInto') return error;
-  return new SimmimError('not_recordable', kernelName, 'the shape of its result depends on values, which a recorded program cannot follow', { cause: error });
-}
-
 function toConfig(backendName: string, kernelName: string, kernel: NativeKernel): tf.KernelConfig {
   return {
     kernelName,
@@ -51,7 +44,7 @@ function toConfig(backendName: string, kernelName: string, kernel: NativeKernel)
       try {
         return kernel(backend as NativeBackend, inputs as tf.NamedTensorInfoMap, attrs ?? {});
       } catch (error) {
-        throw recordingRefusal(kernelName, error);
+        throw namedError(kernelName, inputs as tf.NamedTensorInfoMap, error);
       }
     },
   };

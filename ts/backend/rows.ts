@@ -43,6 +43,7 @@ export const ROWS: KernelTable = {
     const k = attrs.k as number;
     const n = x.shape[x.shape.length - 1] ?? 0;
     requireDtype('TopK', { x }, ...NUMERIC);
+    if (x.shape.length === 0 || !(k >= 0 && k <= n)) throw new SimmimError('invalid_argument', 'TopK', `k is ${k} for x of shape [${x.shape}], expected at most the size of a last dimension`);
     if (n === 0) return delegatedTopK(backend, inputs, attrs);
     const rows = tf.util.sizeFromShape(x.shape) / n;
     const shape = [...x.shape.slice(0, -1), k];

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import { kernels } from '../native';
 import type { NativeBackend } from './backend';
-import { NUMERIC, delegate, inTfjsWords, requireDtype, withTfjsWords } from './host';
+import { NUMERIC, areStrings, delegate, inTfjsWords, requireDtype, withTfjsWords } from './host';
 import { slice } from './movement';
 import type { KernelTable, NativeKernel } from './register';
 import { castTo } from './unary';
@@ -98,10 +98,10 @@ export const SPARSE: KernelTable = {
 
   SparseFillEmptyRows: (backend, inputs, attrs) => {
     const { indices, values, denseShape, defaultValue } = inputs as { indices: tf.TensorInfo; values: tf.TensorInfo; denseShape: tf.TensorInfo; defaultValue: tf.TensorInfo };
-    if (values.dtype === 'string') return rest.fillRows(backend, inputs, attrs);
     const name = 'SparseFillEmptyRows';
-    requireDtype(name, { values }, ...NUMERIC);
-    requireDtype(name, { indices }, 'int32');
+    requireDtype(name, { indices, denseShape }, 'int32');
+    if (areStrings(name, { values, defaultValue })) return rest.fillRows(backend, inputs, attrs);
+    requireDtype(name, { values, defaultValue }, ...NUMERIC);
     requireRank(name, 2, { indices });
     requireRank(name, 1, { values, denseShape });
     requireRank(name, 0, { defaultValue });
@@ -133,7 +133,7 @@ export const SPARSE: KernelTable = {
 
   SparseReshape: (backend, inputs) => {
     const { inputIndices, inputShape, newShape } = inputs as { inputIndices: tf.TensorInfo; inputShape: tf.TensorInfo; newShape: tf.TensorInfo };
-    requireDtype('SparseReshape', { inputIndices }, 'int32');
+    requireDtype('SparseReshape', { inputIndices, inputShape, newShape }, 'int32');
     requireRank('SparseReshape', 2, { inputIndices });
     requireRank('SparseReshape', 1, { inputShape, newShape });
     const from = valuesOf(backend, inputShape);
