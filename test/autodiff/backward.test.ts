@@ -194,7 +194,7 @@ describe.each([COMPOSED, { name: 'simmim-cpu', backend: 'simmim-cpu' } as Device
     });
     test('an op without a gradient', () => {
       const a = variable([2, 2], 1);
-      expect(() => streamed(() => tf.sum(tf.cumprod(a)) as tf.Scalar)).toThrow('backward: tfjs kernel Cumprod has no gradient and lies between the loss and a variable');
+      expect(() => streamed(() => tf.sum(tf.unique(a).values) as tf.Scalar)).toThrow('backward: tfjs kernel Unique has no gradient and lies between the loss and a variable');
     });
     test('a throwing callback, and a throwing loss', () => {
       const [a, b] = [variable([2], 1), variable([2], 2)];

@@ -1,8 +1,11 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { PICTURE_GRADIENTS } from './picture_gradients';
+import { SECOND_GRADIENTS } from './second_gradients';
 
 /**
  * Gradients of kernels that tfjs-core has none for. They are composed of tfjs ops, so they serve every backend.
- * Comparisons are constant almost everywhere: their gradient is zero, as tfjs-core has it for GreaterEqual alone.
+ * Comparisons are constant almost everywhere: their gradient is zero, as tfjs-core has it for GreaterEqual alone. The kernels
+ * of complex numbers have none: tfjs's engine takes float32 gradients only.
  */
 
 const one = (dy: tf.Tensor | tf.Tensor[]): tf.Tensor => (Array.isArray(dy) ? (dy[0] as tf.Tensor) : dy);
@@ -63,13 +66,92 @@ export function gatherGradient(core: tf.GradConfig): tf.GradConfig {
   };
 }
 
-const zeros = (x: tf.Tensor) => (): tf.Tensor => tf.zeros(x.shape);
+/**
+ * d cumprod, exact where x is zero: the product before i, times s_i = b_i + a_i s_{i+1}, the sum of what lies after i. The
+ * recurrence is solved by doubling, in log2 n steps. Over the middle axis of [outer, n, inner].
+ */
+function cumprodGradient(dy: tf.Tensor, x: tf.Tensor, exclusive: boolean): tf.Tensor {
+  const n = x.shape[1] as number;
+  const shifted = (t: tf.Tensor, by: number): tf.Tensor => tf.pad(tf.slice(t, [0, by, 0]), [[0, 0], [0, by], [0, 0]]);
+  let a = exclusive ? x : shifted(x, 1);
+  let sum = dy;
+  for (let step = 1; step < n; step *= 2) {
+    sum = tf.add(sum, tf.mul(a, shifted(sum, step)));
+    a = tf.mul(a, shifted(a, step));
+  }
+  return tf.mul(tf.cumprod(x, 1, true), exclusive ? shifted(sum, 1) : sum);
+}
 
-function constant(kernelName: string): tf.GradConfig {
+function uncumprod(dy: tf.Tensor, x: tf.Tensor, attrs: tf.NamedAttrMap): tf.Tensor {
+  const { axis, exclusive, reverse } = attrs as { axis: number; exclusive: boolean; reverse: boolean };
+  const [at] = tf.util.parseAxisParam(axis, x.shape) as [number];
+  const shape = [tf.util.sizeFromShape(x.shape.slice(0, at)), x.shape[at] as number, tf.util.sizeFromShape(x.shape.slice(at + 1))];
+  const turned = (t: tf.Tensor): tf.Tensor => (reverse ? tf.reverse(t, 1) : t);
+  return tf.reshape(turned(cumprodGradient(turned(tf.reshape(dy, shape)), turned(tf.reshape(x, shape)), Boolean(exclusive))), x.shape);
+}
+
+/** Each row of the segments' gradients back to the rows that were added up. */
+function unsegment(dy: tf.Tensor, data: tf.Tensor, indices: tf.Tensor, ids: tf.Tensor, mean: boolean): tf.Tensor {
+  let rows = tf.gather(dy, ids as tf.Tensor1D);
+  if (mean) {
+    const counts = tf.gather(tf.bincount(ids as tf.Tensor1D, tf.tensor1d([]), dy.shape[0] as number), ids as tf.Tensor1D);
+    rows = tf.div(rows, tf.reshape(counts, [-1, ...new Array<number>(dy.shape.length - 1).fill(1)]));
+  }
+  return tf.unsortedSegmentSum(rows, indices as tf.Tensor1D, data.shape[0] as number);
+}
+
+function segmentGradient(kernelName: string, mean: boolean): tf.GradConfig {
   return {
     kernelName,
-    inputsToSave: ['a', 'b'],
-    gradFunc: (_dy, saved) => ({ a: zeros(saved[0] as tf.Tensor), b: zeros(saved[1] as tf.Tensor) }),
+    inputsToSave: ['data', 'indices', 'segmentIds'],
+    gradFunc: (dy, saved) => {
+      const [data, indices, ids] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
+      return { data: () => unsegment(one(dy), data, indices, ids, mean), indices: zeros(indices), segmentIds: zeros(ids) };
+    },
+  };
+}
+
+/** Each weight has the gradient of the bin that it was counted in; numbers from `size` on are not counted. */
+function unbin(dy: tf.Tensor, x: tf.Tensor, weights: tf.Tensor, attrs: tf.NamedAttrMap): tf.Tensor {
+  const size = attrs.size as number;
+  if (weights.size === 0 || size === 0 || attrs.binaryOutput) return tf.zeros(weights.shape);
+  const bins = tf.gather(dy, tf.minimum(x, tf.scalar(size - 1, 'int32')) as tf.Tensor1D, -1, dy.shape.length - 1);
+  return tf.mul(bins, tf.cast(tf.less(x, tf.scalar(size, 'int32')), 'float32'));
+}
+
+function binGradient(kernelName: string): tf.GradConfig {
+  return {
+    kernelName,
+    inputsToSave: ['x', 'weights'],
+    gradFunc: (dy, saved, attrs) => {
+      const [x, weights] = saved as [tf.Tensor, tf.Tensor];
+      return { x: zeros(x), weights: () => unbin(one(dy), x, weights, attrs) };
+    },
+  };
+}
+
+function undense(dy: tf.Tensor, indices: tf.Tensor, values: tf.Tensor): tf.Tensor {
+  const depth = indices.shape.length > 1 ? (indices.shape[indices.shape.length - 1] as number) : 1;
+  const rows = tf.gatherND(dy, tf.reshape(indices, [-1, depth]));
+  return values.shape.length === 0 ? tf.sum(rows) : tf.reshape(rows, values.shape);
+}
+
+/** From a gradient of the maxima to the positions that they came from. */
+function unpool(dy: tf.Tensor, x: tf.Tensor, indices: tf.Tensor, wholeBatch: boolean): tf.Tensor {
+  const [batch] = x.shape as [number];
+  const starts = tf.reshape(tf.range(0, wholeBatch ? 1 : batch, 1, 'int32'), [-1, 1]);
+  const positions = tf.add(tf.reshape(indices, [batch, -1]), tf.mul(starts, tf.scalar(wholeBatch ? 0 : x.size / batch, 'int32')));
+  return tf.reshape(tf.unsortedSegmentSum(tf.reshape(dy, [-1]), tf.reshape(positions, [-1]) as tf.Tensor1D, x.size), x.shape);
+}
+
+const zeros = (x: tf.Tensor) => (): tf.Tensor => tf.zeros(x.shape);
+
+/** Functions that are constant almost everywhere. */
+function constant(kernelName: string, ...inputs: string[]): tf.GradConfig {
+  return {
+    kernelName,
+    inputsToSave: inputs,
+    gradFunc: (_dy, saved) => Object.fromEntries(inputs.map((name, i) => [name, zeros(saved[i] as tf.Tensor)])),
   };
 }
 
@@ -113,5 +195,39 @@ export const MISSING_GRADIENTS: tf.GradConfig[] = [
     saveAllInputs: true,
     gradFunc: (dy, saved, attrs) => Object.fromEntries(saved.map((_, i) => [i, () => einsumGradient(one(dy), saved, attrs.equation as string, i)])),
   },
-  ...['Greater', 'Less', 'LessEqual', 'Equal', 'NotEqual'].map(constant),
+  { kernelName: 'Cumprod', inputsToSave: ['x'], gradFunc: (dy, saved, attrs) => ({ x: () => uncumprod(one(dy), saved[0] as tf.Tensor, attrs) }) },
+  {
+    kernelName: 'Diag',
+    inputsToSave: ['x'],
+    gradFunc: (dy, saved) => {
+      const x = saved[0] as tf.Tensor;
+      return { x: () => tf.reshape(tf.gather(tf.reshape(one(dy), [-1]), tf.range(0, x.size * (x.size + 1), x.size + 1, 'int32')), x.shape) };
+    },
+  },
+  {
+    kernelName: 'SparseToDense',
+    inputsToSave: ['sparseIndices', 'sparseValues'],
+    gradFunc: (dy, saved) => {
+      const [indices, values] = saved as [tf.Tensor, tf.Tensor];
+      return {
+        sparseIndices: zeros(indices),
+        sparseValues: () => undense(one(dy), indices, values),
+        defaultValue: () => tf.sub(tf.sum(one(dy)), tf.sum(undense(one(dy), indices, values))),
+      };
+    },
+  },
+  {
+    kernelName: 'MaxPoolWithArgmax',
+    inputsToSave: ['x'],
+    outputsToSave: [false, true],
+    gradFunc: (dy, saved, attrs) => ({ x: () => unpool(one(dy), saved[0] as tf.Tensor, saved[1] as tf.Tensor, Boolean(attrs.includeBatchInIndex)) }),
+  },
+  segmentGradient('SparseSegmentSum', false),
+  segmentGradient('SparseSegmentMean', true),
+  binGradient('Bincount'),
+  binGradient('DenseBincount'),
+  ...PICTURE_GRADIENTS,
+  ...SECOND_GRADIENTS,
+  ...['Greater', 'Less', 'LessEqual', 'Equal', 'NotEqual', 'LogicalAnd', 'LogicalOr'].map((name) => constant(name, 'a', 'b')),
+  ...['LogicalNot', 'All', 'Any'].map((name) => constant(name, 'x')),
 ];
