@@ -10,7 +10,7 @@ import { featuresInMemory } from '../../ts/probe/feature_set';
 import { AttentiveHead, LinearHead, type ProbeHead } from '../../ts/probe/heads';
 import { cosineShare, microBatch, scoreFeatures, StoredFeed, trainHeads, type HeadTrainingOptions } from '../../ts/probe/head_training';
 import { usualBatch } from '../../ts/probe/probe';
-import { scores } from '../../ts/probe/scores';
+import { scores } from '../../ts/train/scores';
 import { Rng } from '../../ts/rng';
 
 interface Run { weightDecay: number; steps: { lr: number; loss: number; weight: number[][]; bias: number[] }[]; mean: number[]; variance: number[]; logits: number[][] }

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import '../../ts/backend';
 import { featuresInMemory, type FeatureSet } from '../../ts/probe/feature_set';
 import { logisticRegression } from '../../ts/probe/logistic';
-import { scores } from '../../ts/probe/scores';
+import { scores } from '../../ts/train/scores';
 import { standardisation } from '../../ts/probe/standardise';
 import { Rng } from '../../ts/rng';
 

@@ -3,7 +3,7 @@ import { beforeAll, expect, test } from 'vitest';
 import '../../ts/backend';
 import { featuresInMemory, type FeatureSet } from '../../ts/probe/feature_set';
 import { nearestNeighbours } from '../../ts/probe/nearest';
-import { scores } from '../../ts/probe/scores';
+import { scores } from '../../ts/train/scores';
 import { mcnemar, spread } from '../../ts/probe/significance';
 import { Rng } from '../../ts/rng';
 

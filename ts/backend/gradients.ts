@@ -2,10 +2,13 @@ import * as tf from '@tensorflow/tfjs-core';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { SimmimError } from '../errors';
-import { gatherGradient, MISSING_GRADIENTS } from './missing_gradients';
+import { gatherGradient, MISSING_GRADIENTS, reductionGradient } from './missing_gradients';
 
 /** Built by scripts/build-gradients.mjs; the path holds from ts/backend (tests) and from dist/backend. */
 const BUNDLE = join(__dirname, '../../dist/backend/core_gradients.cjs');
+
+/** Those of tfjs-core's that are changed. */
+const OWN: Readonly<Record<string, (core: tf.GradConfig) => tf.GradConfig>> = { GatherV2: gatherGradient, Mean: reductionGradient, Sum: reductionGradient };
 
 let registered = false;
 
@@ -20,7 +23,7 @@ export function registerGradients(): void {
   const { configs } = require(BUNDLE) as { configs: tf.GradConfig[] };
   for (const config of [...configs, ...MISSING_GRADIENTS]) {
     if (tf.getGradient(config.kernelName) != null) continue;
-    tf.registerGradient(config.kernelName === 'GatherV2' ? gatherGradient(config) : config);
+    tf.registerGradient(OWN[config.kernelName]?.(config) ?? config);
   }
   registered = true;
 }

@@ -67,6 +67,22 @@ export function gatherGradient(core: tf.GradConfig): tf.GradConfig {
 }
 
 /**
+ * tfjs-core's gradient of a sum or a mean with ones that are made on the device: those that it uploads from the host each
+ * time a recorded program would have to freeze.
+ */
+export function reductionGradient(core: tf.GradConfig): tf.GradConfig {
+  return {
+    ...core,
+    gradFunc: (dy, saved, attrs) => {
+      const { shape, size } = saved[0] as tf.Tensor;
+      const axes = tf.util.parseAxisParam((attrs as { axis: number | number[] }).axis, shape);
+      const spread = (): tf.Tensor => tf.mul(tf.reshape(one(dy), shape.map((d, axis) => (axes.includes(axis) ? 1 : d))), tf.fill(shape, 1));
+      return { x: () => (core.kernelName === 'Mean' ? tf.div(spread(), size / Math.max(1, one(dy).size)) : spread()) };
+    },
+  };
+}
+
+/**
  * d cumprod, exact where x is zero: the product before i, times s_i = b_i + a_i s_{i+1}, the sum of what lies after i. The
  * recurrence is solved by doubling, in log2 n steps. Over the middle axis of [outer, n, inner].
  */

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { markdownTable, type Table } from '../charts';
 import { findSplits, openLabelledSplits } from '../data';
 import { SimmimError } from '../errors';
-import { demoSplits } from '../experiment/demo_set';
+import { demoSplits } from '../train/demo_set';
 import { runExperiment, type ExperimentResults } from '../experiment/run';
 import { loadExperiment, type Experiment } from '../experiment/spec';
 import { checks, checkTable, tables } from '../experiment/verdict';

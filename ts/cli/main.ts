@@ -13,13 +13,16 @@ import { registerCluster } from './cluster';
 import { registerConvert } from './convert';
 import { doctor } from './doctor';
 import { info, type InfoOptions } from './info';
+import { registerEvaluate } from './evaluate';
 import { registerExperiment } from './experiment';
 import { registerFeatures } from './features';
+import { registerFinetune } from './finetune';
 import { registerPack } from './pack';
-import { pretrain, type PretrainOptions } from './pretrain';
+import { pretrain } from './pretrain';
 import { registerPreview } from './preview';
 import { registerProbe } from './probe';
 import { registerReport } from './report';
+import type { TrainOptions } from './run_folder';
 import { registerStats } from './stats';
 import { visualize, type VisualizeOptions } from './visualize';
 
@@ -45,7 +48,7 @@ export function program(): Command {
     .option('--overwrite', 'replace the run in --out')
     .option('--tensorboard', 'write TensorBoard event files to tensorboard/ of the run')
     .option(...backend)
-    .action((options: PretrainOptions) => pretrain(options, print));
+    .action((options: TrainOptions) => pretrain(options, print));
   cli.command('visualize <run>').description('write reconstructions of a checkpoint as PNG and HTML; RUN is the folder of a run or of one checkpoint')
     .option('--images <folder>', "pictures to reconstruct (default: the run's validation pictures)")
     .option('--out <path>', 'PATH.png and PATH.html are written (default: reconstruction in the checkpoint)')
@@ -60,6 +63,8 @@ export function program(): Command {
     .action((presets: string[], options: InfoOptions) => info(presets, options, print));
   cli.command('recipes [name]').description('list recipes, grids of recipes (ablations/*) and experiments (experiments/*), or print one with its comments')
     .action((name?: string) => (name === undefined ? [...recipeNames(), ...gridNames(), ...experimentNames().map((n) => `experiments/${n}`)] : [textOf(name)]).forEach((text) => print(text.trimEnd())));
+  registerFinetune(cli, print);
+  registerEvaluate(cli, print);
   registerConvert(cli, print);
   registerAblate(cli, print);
   registerAvgDist(cli, print);

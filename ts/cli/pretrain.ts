@@ -1,10 +1,8 @@
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { SimmimError } from '../errors';
-import { checkpointsFolder, latestCheckpoint, listCheckpoints, type Checkpoint } from '../train/checkpoint';
-import { short } from '../train/metrics';
+import { recipeOf, type Checkpoint } from '../train/checkpoint';
+import { isMasked, short } from '../train/metrics';
 import { applyOverrides, parseRecipe, recipeToYaml, type Recipe } from '../train/recipe';
-import { firstDifference } from '../train/recipe_difference';
 import { loadRecipe } from '../train/recipe_files';
 import { EventReporter } from '../report/tensorboard';
 import { type OpenRun, openRun } from '../train/run';
@@ -12,34 +10,20 @@ import { withMaskGrid } from '../train/task';
 import type { RunSummary } from '../train/trainer';
 import { useBackend } from './backend';
 import { ConsoleReporter } from './progress';
+import { checkResumable, prepareFolder, resumedCheckpoint, runFolder, type TrainOptions } from './run_folder';
 import { withSignals } from './signals';
 import { writePictures } from './visualize';
 
-/** Options of `simmim pretrain`. */
-export interface PretrainOptions {
-  recipe?: string;
-  data?: string;
-  out?: string;
-  set: string[];
-  printConfig?: boolean;
-  resume?: boolean;
-  overwrite?: boolean;
-  tensorboard?: boolean;
-  backend: string;
-}
-
 /** `simmim pretrain`: trains, saves, validates, shows. */
-export async function pretrain(options: PretrainOptions, print: (line: string) => void): Promise<void> {
-  if (options.resume && options.overwrite) throw new SimmimError('invalid_argument', 'pretrain', '--resume and --overwrite exclude each other: one continues the run, the other deletes it');
-  const out = options.out ?? (options.recipe ? join('runs', options.recipe.replace(/\.ya?ml$/, '').split(/[\\/]/).slice(-2).join('-')) : null);
-  if (out === null) throw new SimmimError('invalid_argument', 'pretrain', "give --recipe NAME (see 'simmim recipes'), or --resume with the --out folder of a run");
-  const checkpoint = options.resume ? latestCheckpoint(checkpointsFolder(out), print) : null;
-  const recipe = await chooseRecipe(options, checkpoint, out);
+export async function pretrain(options: TrainOptions, print: (line: string) => void): Promise<void> {
+  const out = runFolder('pretrain', options);
+  const checkpoint = resumedCheckpoint('pretrain', out, options, print);
+  const recipe = await chooseRecipe(options, checkpoint);
   if (options.printConfig) {
     print(recipeToYaml(recipe).trimEnd());
     return;
   }
-  prepareFolder(out, options);
+  prepareFolder('pretrain', out, options);
   await useBackend(options.backend);
   const reporter = new ConsoleReporter(recipe.train.epochs, process.stderr);
   const events = options.tensorboard ? new EventReporter(reporter, join(out, 'tensorboard'), checkpoint?.state.position.update ?? 0) : null;
@@ -56,30 +40,12 @@ export async function pretrain(options: PretrainOptions, print: (line: string) =
 }
 
 /** The recipe: from the file, or on resume from the checkpoint, with which a given one must agree. */
-async function chooseRecipe(options: PretrainOptions, checkpoint: Checkpoint | null, out: string): Promise<Recipe> {
+async function chooseRecipe(options: TrainOptions, checkpoint: Checkpoint | null): Promise<Recipe> {
   const overrides = [...options.set, ...(options.data === undefined ? [] : [`data.source=folder`, `data.folder=${JSON.stringify(resolve(options.data))}`])];
-  if (options.resume && !checkpoint) {
-    if (!options.recipe) throw new SimmimError('not_found', 'pretrain', `'${out}' holds no checkpoint to resume`);
-    return withMaskGrid(loadRecipe(options.recipe, overrides)); // nothing was saved yet: from the start
-  }
   if (!checkpoint) return withMaskGrid(loadRecipe(options.recipe ?? '', overrides));
-  const stored = checkpoint.state.recipe;
+  const stored = recipeOf(checkpoint, 'pretrain');
   const wanted = options.recipe ? await withMaskGrid(loadRecipe(options.recipe, overrides)) : overrides.length > 0 ? parseRecipe(applyOverrides(stored, overrides), '--set') : stored;
-  const difference = firstDifference(stored, wanted);
-  if (difference) throw new SimmimError('invalid_argument', 'pretrain', `cannot resume '${checkpoint.folder}': ${difference}; start a new run with another --out`);
-  return wanted;
-}
-
-function prepareFolder(out: string, options: PretrainOptions): void {
-  const parent = checkpointsFolder(out);
-  const used = listCheckpoints(parent).length > 0 || existsSync(join(out, 'log.jsonl'));
-  if (used && !options.resume && !options.overwrite) throw new SimmimError('invalid_argument', 'pretrain', `'${out}' already holds a run: continue it with --resume, replace it with --overwrite, or give another --out`);
-  try {
-    if (options.overwrite) for (const part of [parent, join(out, 'log.jsonl'), join(out, 'tensorboard')]) rmSync(part, { recursive: true, force: true });
-    mkdirSync(out, { recursive: true });
-  } catch (error) {
-    throw new SimmimError('io', 'pretrain', `cannot make the folder '${out}': ${(error as Error).message}`);
-  }
+  return checkResumable('pretrain', checkpoint, stored, wanted);
 }
 
 function announce(run: OpenRun, recipe: Recipe, out: string, checkpoint: Checkpoint | null, print: (line: string) => void): void {
@@ -101,7 +67,7 @@ async function conclude(run: OpenRun, recipe: Recipe, out: string, summary: RunS
     print(`stopped after update ${summary.update}, saved in '${summary.checkpoint}'; continue with: simmim pretrain --resume --out ${out}`);
     return;
   }
-  if (validation) {
+  if (validation && isMasked(validation)) {
     const better = (1 - validation.loss / validation.constantLoss) * 100;
     print(`validation masked loss ${short(validation.loss)} on ${validation.images} held-out images; the best constant (mean of each image's visible pixels) has ${short(validation.constantLoss)}: ${Math.abs(better).toFixed(0)} % ${better >= 0 ? 'lower' : 'HIGHER'}`);
     const [png, html] = await writePictures(run.built, recipe, join(out, 'reconstruction'), { count: 8 }, { 'validation masked loss': short(validation.loss), 'best constant': short(validation.constantLoss), updates: String(summary.update) });

@@ -1,5 +1,5 @@
 import pc from 'picocolors';
-import { duration, short, type UpdateRecord, type ValidationRecord } from '../train/metrics';
+import { duration, isMasked, short, type ClassFigures, type UpdateRecord, type ValidationRecord } from '../train/metrics';
 import type { Reporter } from '../train/trainer';
 
 /** Shortest time between two redraws of the progress line. */
@@ -18,6 +18,12 @@ export function progressLine(r: UpdateRecord, run: { updates: number; epochs: nu
     `epoch ${r.epoch + 1}/${run.epochs}`, `step ${r.step}/${run.updates}`, `loss ${short(r.loss)}`, `lr ${short(r.lr)}`, `|g| ${short(r.gradientNorm)}`,
     `${short(r.imagesPerSecond)} img/s`, `${(r.memory / 2 ** 30).toFixed(2)} GiB`, `ETA ${duration(run.secondsLeft)}`,
   ].join('  ');
+}
+
+/** `top-1 81.25 %, top-5 95.00 %, loss 0.7123 on 160 images`. */
+export function classFigures({ loss, top1, top5, images, ema }: ClassFigures): string {
+  const five = top5 === null ? '' : `, top-5 ${top5.toFixed(2)} %`;
+  return `top-1 ${top1.toFixed(2)} %${five}, loss ${short(loss)} on ${images} images${ema ? ` (moving average: top-1 ${ema.top1.toFixed(2)} %, loss ${short(ema.loss)})` : ''}`;
 }
 
 /** One line that redraws itself on a terminal; elsewhere plain lines now and then. */
@@ -41,7 +47,8 @@ export class ConsoleReporter implements Reporter {
   }
 
   validation(r: ValidationRecord): void {
-    this.line(`validation after epoch ${r.epoch + 1}: masked loss ${short(r.loss)} on ${r.images} images (best constant per image: ${short(r.constantLoss)})`);
+    const what = isMasked(r) ? `masked loss ${short(r.loss)} on ${r.images} images (best constant per image: ${short(r.constantLoss)})` : classFigures(r);
+    this.line(`validation after epoch ${r.epoch + 1}: ${what}`);
   }
 
   checkpoint(folder: string): void {

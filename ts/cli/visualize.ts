@@ -5,7 +5,7 @@ import { writeWhole } from '../formats/whole_file';
 import { factList, figureHtml, htmlPage } from '../report/page';
 import { figurePng, type Figure } from '../report/pictures';
 import { shownPictures, underOwnMasks } from '../report/shown_pictures';
-import { checkpointsFolder, type Checkpoint, latestCheckpoint, openCheckpoint, restoreBuffers } from '../train/checkpoint';
+import { checkpointsFolder, type Checkpoint, latestCheckpoint, openCheckpoint, recipeOf, restoreBuffers } from '../train/checkpoint';
 import { type BuiltModel, buildBuffers, buildModel } from '../train/model_build';
 import { type Recipe, imageSizeOf } from '../train/recipe';
 import { useBackend } from './backend';
@@ -22,7 +22,7 @@ export interface VisualizeOptions {
 /** `simmim visualize RUN`: pictures of what a checkpoint reconstructs. `run` is a run's folder or one checkpoint's. */
 export async function visualize(run: string, options: VisualizeOptions, print: (line: string) => void): Promise<void> {
   const checkpoint = findCheckpoint(run, print);
-  const { recipe } = checkpoint.state;
+  const recipe = recipeOf(checkpoint, 'pretrain');
   await useBackend(options.backend);
   const built = buildModel(recipe);
   const buffers = buildBuffers(built, recipe);

@@ -34,18 +34,19 @@ const bad = (message: string): SimmimError => new SimmimError('invalid_argument'
  */
 export function openLabelledSplits(path: string, options: LabelledOptions = {}): LabelledSplits {
   const splits = findSplits(path);
-  const train = openLabelled(splits.train);
+  const train = openLabelledSet(splits.train);
   const held = options.validation ?? splits.val;
   if (held === null) {
     const share = options.validationShare ?? 0.2;
     const [kept, validation] = holdOutOfEachClass(train, share, options.seed ?? 0);
     return { train: kept, validation, warnings: [`'${path}' has no validation part: ${validation.length} of its ${train.length} pictures (${share} of each class) are held out`, ...checkLabelledSplits(kept, validation)] };
   }
-  const validation = openLabelled(held, train.classes);
+  const validation = openLabelledSet(held, train.classes);
   return { train, validation, warnings: checkLabelledSplits(train, validation) };
 }
 
-function openLabelled(path: string, classes: readonly string[] | null = null): ImageDataset {
+/** A labelled dataset on its own, with the given classes or its own. Throws as {@link openLabelledSplits}. */
+export function openLabelledSet(path: string, classes: readonly string[] | null = null): ImageDataset {
   const set = openDataset(path, { classes: classes ?? 'folders' });
   if (set.classes.length === 0) throw bad(`'${path}' has no labels: expected ${path}/CLASS/IMAGE, or a CSV with a label column`);
   if (set.classes.length === 1) throw bad(`'${path}' has one class, '${set.classes[0] ?? ''}': nothing can be told apart`);

@@ -73,6 +73,11 @@ export function transform(options: TransformOptions): Transform {
   return t;
 }
 
+/** What evaluation resizes to before the central crop, over the crop's side: 256 / 224, and 1 for pictures of up to 32 px (official `build_transform`). */
+export function usualResizeRatio(imageSize: readonly number[]): number {
+  return Math.min(...imageSize) <= 32 ? 1 : 256 / 224;
+}
+
 const ATTEMPTS = 10;
 
 /**

@@ -11,7 +11,7 @@ export { VisionTransformer, vitPresets, type VitConfig } from './vit';
 
 export { featurePyramid, pyramidLevels, type PyramidLevel, type PyramidOptions } from './feature_pyramid';
 export { describeLoad, loadPretrained, type LoadOptions, type LoadReport, type LoadTarget, type StateDict } from './pretrained';
-export { encoderFromConfig, inferConfig, modelConfig, type KnownSizes, type ModelConfig } from './model_config';
+export { encoderFromConfig, gridsOf, inferConfig, modelConfig, type KnownSizes, type ModelConfig } from './model_config';
 export type { Family, Layout } from './name_maps';
 export { readWeights, writeWeights, type Weights, type WriteReport } from './weights';
 

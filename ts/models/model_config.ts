@@ -49,6 +49,12 @@ export function encoderFromConfig(config: ModelConfig): Encoder {
   return new SwinTransformerV2('swinv2', config.encoder);
 }
 
+/** Patch grids of weights and of the model that takes them: what `loadPretrained` resizes tables of positions by. */
+export function gridsOf(encoder: Encoder, { encoder: { imageSize, patchSize } }: ModelConfig): { sourceGrid: Pair; targetGrid: Pair } {
+  const [height, width] = typeof imageSize === 'number' ? [imageSize, imageSize] : imageSize;
+  return { sourceGrid: [height / patchSize, width / patchSize], targetGrid: [encoder.imageSize[0] / encoder.patchSize, encoder.imageSize[1] / encoder.patchSize] };
+}
+
 /** Whether a head-less model keeps its final norm, and other facts that only the tensors tell. */
 function has(state: StateDict, name: string): boolean {
   return state.has(name) || state.has(`encoder.${name}`);

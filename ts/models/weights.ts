@@ -34,12 +34,12 @@ const MAX_JSON = 16 * 1024 * 1024;
 
 /**
  * Reads weights from a `.pth` or `.safetensors` file, from a Hugging Face or timm folder, or from a checkpoint
- * folder of a run of ours, told apart by their content. `known` supplies sizes that the file does not show. Throws `not_found`, `io`, `corrupt`, or
+ * folder of a run of ours (`file` names its weights), told apart by their content. `known` supplies sizes that the file does not show. Throws `not_found`, `io`, `corrupt`, or
  * `unsupported` for other architectures.
  */
-export function readWeights(path: string, known: KnownSizes = {}): Weights {
+export function readWeights(path: string, known: KnownSizes = {}, file = 'model.safetensors'): Weights {
   if (!existsSync(path)) throw new SimmimError('not_found', OP, `'${path}' does not exist`);
-  if (statSync(path).isDirectory()) return readFolder(path, known);
+  if (statSync(path).isDirectory()) return readFolder(path, known, file);
   const { state, config } = readStateFile(path);
   return assemble(state, config, known);
 }
@@ -50,10 +50,11 @@ interface StateFile {
   config: { kind: 'simmim' | 'yacs' | 'json' | 'recipe'; json: Json } | null;
 }
 
-function readFolder(folder: string, known: KnownSizes): Weights {
+function readFolder(folder: string, known: KnownSizes, file: string): Weights {
   const path = (name: string): string => join(folder, name);
   const json = existsSync(path('config.json')) ? readJson(path('config.json')) : null;
-  const recipe = existsSync(path('state.json')) ? (readJson(path('state.json')).recipe as { model?: Json; data?: Json } | undefined) : undefined;
+  const { recipe, classifier } = existsSync(path('state.json')) ? (readJson(path('state.json')) as { recipe?: { model?: Json; data?: Json }; classifier?: Json }) : {};
+  if (classifier) return assemble(readSafetensors(path(file)).tensors, { kind: 'simmim', json: classifier }, known);
   if (recipe?.model) return { ...assemble(readSafetensors(path('model.safetensors')).tensors, { kind: 'recipe', json: recipe.model }, known), statistics: channelStatistics(recipe.data?.statistics) };
   const single = ['model.safetensors', 'pytorch_model.bin', 'model.pth'].find((name) => existsSync(path(name)));
   const { state, config } = single ? readStateFile(path(single)) : { state: readShards(folder), config: null };

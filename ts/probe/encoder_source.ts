@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 import { SimmimError } from '../errors';
 import { IMAGENET } from '../image_statistics';
-import { createEncoder, encoderFromConfig, encoderNames, inferConfig, loadPretrained, readWeights, type Encoder, type KnownSizes, type ModelConfig, type Pair, type Weights } from '../models';
+import { createEncoder, encoderFromConfig, encoderNames, gridsOf, loadPretrained, type Encoder, type KnownSizes, type ModelConfig, type Pair, type Weights } from '../models';
 import type { Normalisation } from '../data';
 import { namedParameters } from '../nn/module';
-import { checkpointsFolder, latestCheckpoint, openCheckpoint } from '../train/checkpoint';
+import { findWeights } from '../train/weights_source';
 
 export interface EncoderSourceOptions {
   /** Other than the weights': positions are resized as for fine-tuning. */
@@ -44,10 +44,10 @@ export function openEncoder(source: string, options: EncoderSourceOptions = {}):
     const encoder = createEncoder(source, { seed: options.seed ?? 0, ...(options.imageSize === undefined ? {} : { imageSize: options.imageSize }) });
     return finish(encoder, IMAGENET, `${source} at its random start (seed ${options.seed ?? 0})`);
   }
-  const { path, seed } = locate(source, note);
-  const weights = readWeights(path, options.known);
-  const config = weights.config ?? inferConfig(weights.state, options.known ?? {}); // throws, naming what must be said
-  const start = options.seed ?? seed ?? 0;
+  if (!existsSync(source)) throw new SimmimError('not_found', OP, `'${source}' does not exist: expected a run, a checkpoint, a file of weights, or a preset (${encoderNames.join(', ')})`);
+  const weights = findWeights(source, { note, ...(options.known ? { known: options.known } : {}) });
+  const { config } = weights;
+  const start = options.seed ?? weights.checkpoint?.state.recipe.train.seed ?? 0;
   const encoder = encoderFromConfig({ ...config, encoder: { ...config.encoder, dropPath: 0, seed: start, imageSize: options.imageSize ?? config.encoder.imageSize } } as ModelConfig);
   const statistics = threeChannels(weights);
   if (options.random) return finish(encoder, statistics, `${basename(source)} at its random start (seed ${start})`);
@@ -56,23 +56,6 @@ export function openEncoder(source: string, options: EncoderSourceOptions = {}):
   if (lacking.length > 0) throw new SimmimError('corrupt', OP, `'${source}' lacks ${lacking.length} parts of the encoder: ${lacking.slice(0, 5).join(', ')}`);
   if (report.resized.length > 0) note(`${report.resized.length} tables of positions were resized, such as ${report.resized[0]?.name ?? ''}`);
   return finish(encoder, statistics, source);
-}
-
-/** The file or folder to read, and the seed of its run. */
-function locate(source: string, note: (sentence: string) => void): { path: string; seed: number | null } {
-  if (existsSync(checkpointsFolder(source))) {
-    const latest = latestCheckpoint(checkpointsFolder(source), note);
-    if (!latest) throw new SimmimError('not_found', OP, `the run '${source}' holds no complete checkpoint`);
-    return { path: latest.folder, seed: latest.state.recipe.train.seed };
-  }
-  if (existsSync(join(source, 'state.json'))) return { path: source, seed: openCheckpoint(source).state.recipe.train.seed };
-  if (!existsSync(source)) throw new SimmimError('not_found', OP, `'${source}' does not exist: expected a run, a checkpoint, a file of weights, or a preset (${encoderNames.join(', ')})`);
-  return { path: source, seed: null };
-}
-
-function gridsOf(encoder: Encoder, { encoder: { imageSize, patchSize } }: ModelConfig): { sourceGrid: Pair; targetGrid: Pair } {
-  const [height, width] = typeof imageSize === 'number' ? [imageSize, imageSize] : imageSize;
-  return { sourceGrid: [height / patchSize, width / patchSize], targetGrid: [encoder.imageSize[0] / encoder.patchSize, encoder.imageSize[1] / encoder.patchSize] };
 }
 
 function threeChannels({ statistics }: Weights): Normalisation {

@@ -9,7 +9,7 @@ import type { Encoder } from '../models';
 import { featuresInMemory, type FeatureSet } from './feature_set';
 import type { ProbeHead } from './heads';
 import { forwardLayers, pooled, type Layer, type Pooling } from './layers';
-import { scores, type Scores } from './scores';
+import { scores, type Scores } from '../train/scores';
 import { forBlocks, RESIDENT_BYTES } from './standardise';
 
 export interface HeadTrainingOptions {

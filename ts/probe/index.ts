@@ -6,7 +6,6 @@ export { chooseLayers, forwardLayers, layersOf, pooled, type Layer, type Pooling
 export { lbfgs, type LbfgsOptions, type LbfgsResult, type Objective } from './lbfgs';
 export { logisticRegression, type LogisticModel, type LogisticOptions } from './logistic';
 export { nearestNeighbours, type NearestOptions, type NearestVotes } from './nearest';
-export { PROBE_METHODS, runProbe, usualResizeRatio, type ProbeMethod, type ProbeOptions, type ProbeReport, type ProbeReporter, type ProbeResult } from './probe';
+export { PROBE_METHODS, runProbe, type ProbeMethod, type ProbeOptions, type ProbeReport, type ProbeReporter, type ProbeResult } from './probe';
 export { RowWriter } from './row_file';
-export { scores, type Scores } from './scores';
 export { mcnemar, spread, type PairedComparison } from './significance';

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { openPipeline, Sampler, type BatchSource, type ImageDataset, type TransformOptions } from '../data';
+import { openPipeline, Sampler, type BatchSource, type ImageDataset, type TransformOptions, usualResizeRatio } from '../data';
 import { SimmimError } from '../errors';
 import type { EncoderSource } from './encoder_source';
 import { extractFeatures, onDisk, passOver, keptRows, type Extracted, type FeatureSet } from './feature_set';
@@ -12,7 +12,7 @@ import { EncodingFeed, microBatch, scoreFeatures, StoredFeed, trainHeads, type H
 import { chooseLayers, forwardLayers, type Layer, type Pooling } from './layers';
 import { logisticRegression, type LogisticOptions } from './logistic';
 import { nearestNeighbours, type NearestOptions } from './nearest';
-import { scores, type Scores } from './scores';
+import { scores, type Scores } from '../train/scores';
 
 /** The protocols, cheapest first. */
 export const PROBE_METHODS = ['knn', 'logistic', 'linear', 'attentive'] as const;
@@ -253,11 +253,6 @@ class ProbeJob {
 
 /** Images of an update of MAE's linear probe (its FINETUNE.md: 32 GPUs of 512). */
 const MAE_BATCH = 16384;
-
-/** What evaluation resizes to before the central crop, over the crop's side: 256 / 224, and 1 for pictures of up to 32 px (official `build_transform`). */
-export function usualResizeRatio(imageSize: readonly number[]): number {
-  return Math.min(...imageSize) <= 32 ? 1 : 256 / 224;
-}
 
 /** A power of two with about 78 updates in an epoch of n pictures, as MAE has on ImageNet; 16 to 16384. */
 export function usualBatch(n: number): number {

@@ -1,7 +1,7 @@
 /** Charts of what runs logged, and of their probes. */
 import type { Chart, Point, Series, Table, TableValue } from '../charts';
 import type { ProbeReport } from '../probe';
-import { duration, short, type UpdateRecord } from '../train/metrics';
+import { duration, isMasked, short, type ClassFigures, type UpdateRecord } from '../train/metrics';
 import type { RunRecord } from './run_record';
 
 /** A curve has at most so many points; each is the mean of its stretch. */
@@ -24,23 +24,45 @@ const X = { label: 'update' };
 /** One chart for each thing that the log has. */
 export function trainingCharts(runs: readonly RunRecord[]): Chart[] {
   const charts: Chart[] = [
-    { title: 'Masked loss in training', x: X, y: { label: 'loss' }, series: line(runs, (r) => r.loss) },
+    ...forTasks(runs, (chosen, what) => ({ title: `${what} in training`, x: X, y: { label: 'loss' }, series: line(chosen, (r) => r.loss) })),
     { title: 'Learning rate', x: X, y: { label: 'rate' }, series: line(runs, (r) => r.lr) },
     { title: 'Gradient norm before clipping', x: X, y: { label: 'L2 norm' }, series: line(runs, (r) => r.gradientNorm) },
     { title: 'Throughput', x: X, y: { label: 'images/s' }, series: line(runs, (r) => r.imagesPerSecond) },
     { title: 'Memory of the process', x: X, y: { label: 'GiB' }, series: line(runs, (r) => r.memory / 2 ** 30) },
     { title: 'Waiting for data', x: X, y: { label: '% of the time' }, series: runs.map((run, look): Series => ({ name: run.name, look, style: 'line', points: thinned(run.updates, (r) => (100 * r.dataSeconds * r.imagesPerSecond) / imagesOf(run)) })) },
   ];
-  if (runs.some((run) => run.validations.length > 0)) charts.splice(1, 0, validationChart(runs));
+  const validated = runs.filter((run) => run.validations.length > 0);
+  charts.splice(1, 0, ...forTasks(validated, validationChart), ...scoreCharts(validated));
   return charts.filter((chart) => chart.series.some((s) => s.points.some((p) => Number.isFinite(p.y))));
 }
 
-function validationChart(runs: readonly RunRecord[]): Chart {
-  const series = runs.flatMap(({ name, validations }, look): Series[] => validations.length === 0 ? [] : [
-    { name, look, points: validations.map((v) => ({ x: v.step, y: v.loss })) },
-    { name: `${name}: best constant`, look, dashed: true, hollow: true, points: validations.map((v) => ({ x: v.step, y: v.constantLoss })) },
-  ]);
-  return { title: 'Masked loss on held-out pictures', x: X, y: { label: 'loss' }, series, notes: ["The best constant predicts each image's mean over its visible pixels."] };
+/** A chart of the pre-training runs and one of the fine-tuning runs, as far as there are any: their losses are not comparable. */
+function forTasks(runs: readonly RunRecord[], chart: (runs: readonly RunRecord[], loss: string) => Chart): Chart[] {
+  const of = (task: string): RunRecord[] => runs.filter(({ recipe }) => recipe.task === task);
+  return [[of('pretrain'), 'Masked loss'], [of('finetune'), 'Cross-entropy']].flatMap(([chosen, loss]) => (chosen && chosen.length > 0 ? [chart(chosen as RunRecord[], loss as string)] : []));
+}
+
+function validationChart(runs: readonly RunRecord[], loss: string): Chart {
+  const series = runs.flatMap(({ name, validations }, look): Series[] => {
+    const constants = validations.filter(isMasked).map((v) => ({ x: v.step, y: v.constantLoss }));
+    return [
+      { name, look, points: validations.map((v) => ({ x: v.step, y: v.loss })) },
+      ...(constants.length > 0 ? [{ name: `${name}: best constant`, look, dashed: true, hollow: true, points: constants }] : []),
+    ];
+  });
+  const constant = runs.some(({ validations }) => validations.some(isMasked));
+  return { title: `${loss} on held-out pictures`, x: X, y: { label: 'loss' }, series, ...(constant ? { notes: ["The best constant predicts each image's mean over its visible pixels."] } : {}) };
+}
+
+/** Top-1 of fine-tuning runs, of the weights and of their moving average. */
+function scoreCharts(runs: readonly RunRecord[]): Chart[] {
+  const series = runs.flatMap(({ name, validations }, look): Series[] => {
+    const figures = validations.flatMap((v) => (isMasked(v) ? [] : [v]));
+    const averaged = figures.flatMap((v) => (v.ema ? [{ x: v.step, y: v.ema.top1 }] : []));
+    if (figures.length === 0) return [];
+    return [{ name, look, points: figures.map((v) => ({ x: v.step, y: v.top1 })) }, ...(averaged.length > 0 ? [{ name: `${name}: moving average`, look, dashed: true, hollow: true, points: averaged }] : [])];
+  });
+  return series.length === 0 ? [] : [{ title: 'Accuracy on held-out pictures', x: X, y: { label: 'top-1 %' }, series }];
 }
 
 /** Images of one update of a run. */
@@ -56,13 +78,17 @@ export function waitShare(updates: readonly UpdateRecord[], images: number): num
 export function summaryTable(runs: readonly RunRecord[]): Table {
   const rows: [string, (run: RunRecord) => TableValue][] = [
     ['recipe', ({ recipe }) => recipe.name],
-    ['encoder', ({ recipe: { model } }) => `${model.encoder}, ${[model.imageSize].flat().join(' x ')} px`],
+    ['encoder', ({ recipe: { model } }) => [model.encoder ?? 'that of its weights', ...(model.imageSize === null ? [] : [`${[model.imageSize].flat().join(' x ')} px`])].join(', ')],
+    ['weights at the start', ({ recipe }) => (recipe.task === 'finetune' ? (recipe.init ?? 'random') : null)],
     ['updates', ({ updates }) => updates.at(-1)?.step ?? 0],
     ['epochs', ({ updates, recipe }) => `${(updates.at(-1)?.epoch ?? -1) + 1} of ${recipe.train.epochs}`],
     ['images of an update', imagesOf],
     ['training loss, mean of the last epoch', ({ updates }) => mean(updates.filter((r) => r.epoch === updates.at(-1)?.epoch).map((r) => r.loss))],
     ['validation loss, last', ({ validations }) => (validations.length > 0 ? short(validations.at(-1)?.loss ?? NaN) : null)],
-    ['best constant there', ({ validations }) => (validations.length > 0 ? short(validations.at(-1)?.constantLoss ?? NaN) : null)],
+    ['best constant there', ({ validations }) => lastOf(validations.filter(isMasked), (v) => short(v.constantLoss))],
+    ['top-1 %, last', (run) => lastOf(classified(run), (v) => v.top1.toFixed(2))],
+    ['top-1 %, best of all validations', (run) => (classified(run).length > 0 ? Math.max(...classified(run).map((v) => v.top1)).toFixed(2) : null)],
+    ['top-1 % of the moving average, last', (run) => lastOf(classified(run), (v) => v.ema?.top1.toFixed(2) ?? null)],
     ['images/s, median', ({ updates }) => short(updates.map((r) => r.imagesPerSecond).sort((a, b) => a - b)[updates.length >> 1] ?? NaN)],
     ['training time', (run) => duration(run.updates.reduce((sum, r) => sum + imagesOf(run) / r.imagesPerSecond, 0))],
     ['waited for data', (run) => `${(100 * waitShare(run.updates, imagesOf(run))).toFixed(2)} %`],
@@ -72,6 +98,9 @@ export function summaryTable(runs: readonly RunRecord[]): Table {
   const cells = rows.map(([title, of]): TableValue[] => [title, ...runs.map(of)]);
   return { headings: ['', ...runs.map((r) => r.name)], rows: cells.filter((row) => row.slice(1).some((v) => v !== null && v !== '')) };
 }
+
+const lastOf = <T>(list: readonly T[], show: (value: T) => string | null): string | null => (list.length > 0 ? show(list[list.length - 1] as T) : null);
+const classified = ({ validations }: RunRecord): (ClassFigures & { step: number })[] => validations.flatMap((v) => (isMasked(v) ? [] : [v]));
 
 const mean = (values: readonly number[]): string => (values.length === 0 ? '' : short(values.reduce((a, b) => a + b, 0) / values.length));
 

@@ -1,14 +1,16 @@
 /** Reconstructions in the layouts of the paper's figures 4 to 6. */
 import { Masking, type MaskStrategy } from '../simmim';
 import { disposeModel } from '../nn/module';
-import { latestCheckpoint, checkpointsFolder, restoreBuffers } from '../train/checkpoint';
+import { latestCheckpoint, checkpointsFolder, recipeOf, restoreBuffers } from '../train/checkpoint';
 import { buildBuffers, buildModel, type BuiltModel } from '../train/model_build';
-import { imageSizeOf } from '../train/recipe';
+import { imageSizeOf, type Recipe } from '../train/recipe';
 import { maskStrategy } from '../train/task';
 import { SimmimError } from '../errors';
 import { reconstruct, type Figure, type Pictures, type Reconstruction } from './pictures';
-import type { RunRecord } from './run_record';
+import { isPretraining, type RunRecord } from './run_record';
 import { inChunks, shownPictures, underOwnMasks } from './shown_pictures';
+
+type PretrainRun = RunRecord<Recipe>;
 
 export interface FigureOptions {
   /** Pictures instead of the runs' held-out ones. */
@@ -19,11 +21,11 @@ export interface FigureOptions {
   note: (sentence: string) => void;
 }
 
-/** The figures of all runs. Weights come from the newest checkpoints; the active backend computes. */
+/** The figures of all pre-training runs. Weights come from the newest checkpoints; the active backend computes. */
 export async function reconstructionFigures(runs: readonly RunRecord[], options: FigureOptions): Promise<Figure[]> {
   const figures: Figure[] = [];
-  const beside: { run: RunRecord; found: Reconstruction[] }[] = [];
-  for (const run of runs) {
+  const beside: { run: PretrainRun; found: Reconstruction[] }[] = [];
+  for (const run of runs.filter(isPretraining)) {
     try {
       const pictures = await shownPictures(run.recipe, options.images, options.count ?? 6);
       await withModel(run, options.note, (built) => {
@@ -38,11 +40,12 @@ export async function reconstructionFigures(runs: readonly RunRecord[], options:
   return [...sideBySide(beside), ...figures];
 }
 
-async function withModel(run: RunRecord, note: (sentence: string) => void, use: (built: BuiltModel) => void): Promise<void> {
+async function withModel(run: PretrainRun, note: (sentence: string) => void, use: (built: BuiltModel) => void): Promise<void> {
   const checkpoint = latestCheckpoint(checkpointsFolder(run.folder), note);
   if (!checkpoint) throw new SimmimError('not_found', 'report', `'${run.folder}' holds no complete checkpoint`);
-  const built = buildModel(checkpoint.state.recipe);
-  const buffers = buildBuffers(built, checkpoint.state.recipe);
+  const recipe = recipeOf(checkpoint, 'pretrain');
+  const built = buildModel(recipe);
+  const buffers = buildBuffers(built, recipe);
   try {
     restoreBuffers(checkpoint, buffers);
     use(built);
@@ -53,7 +56,7 @@ async function withModel(run: RunRecord, note: (sentence: string) => void, use: 
 }
 
 /** Figure 4: random cells, most of the middle, and the whole middle; original, masked and reconstructed each time. */
-function maskKinds({ name, recipe }: RunRecord, built: BuiltModel, pictures: Pictures): Figure {
+function maskKinds({ name, recipe }: PretrainRun, built: BuiltModel, pictures: Pictures): Figure {
   const kinds: [string, MaskStrategy][] = [
     ['random', maskStrategy(recipe)],
     ['most of the middle', { kind: 'explicit', grid: middle(built, 3) }],
@@ -78,7 +81,7 @@ function middle({ model }: BuiltModel, keep: number): (0 | 1)[][] {
 }
 
 /** Figure 6: the model under random cells of several sizes, with the share of its own recipe. */
-function maskSizes({ name, recipe }: RunRecord, built: BuiltModel, pictures: Pictures): Figure {
+function maskSizes({ name, recipe }: PretrainRun, built: BuiltModel, pictures: Pictures): Figure {
   const [height, width] = imageSizeOf(recipe);
   const { patchSize } = built.model.encoder;
   const sizes = [1, 2, 4, 8, 16].map((factor) => factor * patchSize).filter((s) => height % s === 0 && width % s === 0 && 2 * s <= Math.min(height, width));
@@ -93,7 +96,7 @@ function maskSizes({ name, recipe }: RunRecord, built: BuiltModel, pictures: Pic
 }
 
 interface Found {
-  run: RunRecord;
+  run: PretrainRun;
   found: Reconstruction[];
 }
 
@@ -110,7 +113,7 @@ function sideBySide(all: readonly Found[]): Figure[] {
 function groupFigure(group: readonly Found[]): Figure {
   const first = group[0] as Found;
   const masksAgree = group.every(({ found }) => found.every((r, i) => Buffer.compare(r.masked, (first.found[i] as Reconstruction).masked) === 0));
-  const title = (run: RunRecord): string => (group.length === 1 ? '' : `${run.name}: `);
+  const title = (run: PretrainRun): string => (group.length === 1 ? '' : `${run.name}: `);
   const of = ({ run, found }: Found): { heading: string; cell: (i: number) => Reconstruction['original'] }[] => [
     ...(masksAgree ? [] : [{ heading: `${title(run)}masked`, cell: (i: number) => (found[i] as Reconstruction).masked }]),
     { heading: `${title(run)}hidden patches`, cell: (i) => (found[i] as Reconstruction).pasted },

@@ -27,9 +27,22 @@ export async function reportPage(runs: readonly RunRecord[], { title, figures = 
     ...(runs.length > 1 ? [{ title: 'What differs', content: differences.rows.length > 0 ? htmlTable(differences) : '<p>The recipes agree in every value.</p>' }] : []),
     { title: 'Training', content: chartRow(trainingCharts(runs)) },
     ...(probes.length > 0 ? [{ title: 'Frozen features', content: `${chartRow(probes)}\n${htmlTable(probeTable(runs))}` }] : []),
+    ...evaluationSections(runs),
     ...(pictures.length > 0 ? [{ title: 'Reconstructions', content: pictures.join('\n') }] : []),
   ];
   return htmlPage(title ?? (runs.length === 1 ? `Run ${runs[0]?.name ?? ''}` : `${runs.length} runs side by side`), sections);
+}
+
+/** Confusion matrices are shown up to so many classes. */
+const MOST_CLASSES = 30;
+
+/** What `simmim evaluate` found: scores of each run, and which classes were taken for which. */
+function evaluationSections(runs: readonly RunRecord[]): Section[] {
+  const evaluated = runs.flatMap(({ name, evaluation }) => (evaluation ? [{ name, ...evaluation }] : []));
+  if (evaluated.length === 0) return [];
+  const scores: Table = { headings: ['run', 'weights', 'pictures', 'top-1 %', 'top-5 %', 'cross-entropy'], rows: evaluated.map((e) => [e.name, e.weights, e.images, e.top1.toFixed(2), e.top5?.toFixed(2) ?? null, e.loss.toFixed(4)]) };
+  const matrices = evaluated.filter((e) => e.classes.length <= MOST_CLASSES).map((e): Table => ({ headings: [`${e.name}: class, and what it was taken for`, ...e.classes], rows: e.confusion.map((row, i) => [e.classes[i] ?? '', ...row]) }));
+  return [{ title: 'Classification', content: [scores, ...matrices].map(htmlTable).join('\n<p></p>\n') }];
 }
 
 function chartRow(charts: readonly Chart[]): string {

@@ -2,19 +2,27 @@ import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { SimmimError } from '../errors';
 import type { ProbeReport } from '../probe';
-import { readLog, type UpdateRecord, type ValidationRecord } from '../train/metrics';
-import { recipeFromYaml, type Recipe } from '../train/recipe';
+import { readLog, type RunEvaluation, type UpdateRecord, type ValidationRecord } from '../train/metrics';
+import { anyRecipeFromYaml, type AnyRecipe } from '../train/finetune_recipe';
+import type { Recipe } from '../train/recipe';
 
 /** What the folder of a run tells. */
-export interface RunRecord {
+export interface RunRecord<R extends AnyRecipe = AnyRecipe> {
   /** Short and different for each run of a report. */
   name: string;
   folder: string;
-  recipe: Recipe;
+  recipe: R;
   updates: UpdateRecord[];
   validations: ValidationRecord[];
   /** What `simmim probe` left in the folder. */
   probe: (ProbeReport & { baseline: ProbeReport | null }) | null;
+  /** What `simmim evaluate` left in the folder. */
+  evaluation: RunEvaluation | null;
+}
+
+/** Whether the run is one of pre-training. */
+export function isPretraining(run: RunRecord): run is RunRecord<Recipe> {
+  return run.recipe.task === 'pretrain';
 }
 
 /** Reads the folders of runs. Throws one sentence for a folder that is none. */
@@ -29,17 +37,17 @@ function readRun(folder: string, name: string): RunRecord {
   if (!existsSync(file('recipe.yaml')) || !existsSync(file('log.jsonl'))) throw new SimmimError('invalid_argument', 'report', `'${folder}' is not the folder of a run: it has no ${existsSync(file('recipe.yaml')) ? 'log.jsonl' : 'recipe.yaml'}`);
   const log = readLog(file('log.jsonl'));
   return {
-    name, folder, recipe: recipeFromYaml(readFileSync(file('recipe.yaml'), 'utf8'), file('recipe.yaml')),
-    updates: log.filter((r) => r.kind === 'update'), validations: log.filter((r) => r.kind === 'validation'), probe: readProbe(file('probe/probe.json')),
+    name, folder, recipe: anyRecipeFromYaml(readFileSync(file('recipe.yaml'), 'utf8'), file('recipe.yaml')),
+    updates: log.filter((r) => r.kind === 'update'), validations: log.filter((r) => r.kind === 'validation'), probe: readJson(file('probe/probe.json'), 'probe'), evaluation: readJson(file('evaluation.json'), 'evaluate'),
   };
 }
 
-function readProbe(file: string): RunRecord['probe'] {
+function readJson<T>(file: string, command: string): T | null {
   if (!existsSync(file)) return null;
   try {
-    return JSON.parse(readFileSync(file, 'utf8')) as RunRecord['probe'];
+    return JSON.parse(readFileSync(file, 'utf8')) as T;
   } catch (error) {
-    throw new SimmimError('corrupt', 'report', `'${file}' is not what 'simmim probe' writes: ${(error as Error).message}`);
+    throw new SimmimError('corrupt', 'report', `'${file}' is not what 'simmim ${command}' writes: ${(error as Error).message}`);
   }
 }
 

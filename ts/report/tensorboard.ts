@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { SummaryFileWriter } from '../node/summary';
-import type { UpdateRecord, ValidationRecord } from '../train/metrics';
+import { isMasked, type UpdateRecord, type ValidationRecord } from '../train/metrics';
 import type { Reporter } from '../train/trainer';
 import type { RunRecord } from './run_record';
 
@@ -9,8 +9,13 @@ function updateScalars(r: UpdateRecord): Record<string, number> {
   return { 'train/loss': r.loss, 'train/lr': r.lr, 'train/gradient_norm': r.gradientNorm, 'speed/images_per_second': r.imagesPerSecond, 'speed/data_seconds': r.dataSeconds, 'memory/resident_bytes': r.memory, epoch: r.epoch };
 }
 
+function validationScalars(r: ValidationRecord): Record<string, number> {
+  if (isMasked(r)) return { 'validation/loss': r.loss, 'validation/constant_loss': r.constantLoss };
+  return { 'validation/loss': r.loss, 'validation/top1': r.top1, ...(r.top5 === null ? {} : { 'validation/top5': r.top5 }), ...(r.ema ? { 'validation/ema_top1': r.ema.top1 } : {}) };
+}
+
 function write(writer: SummaryFileWriter, record: UpdateRecord | ValidationRecord): void {
-  const scalars = record.kind === 'update' ? updateScalars(record) : { 'validation/loss': record.loss, 'validation/constant_loss': record.constantLoss };
+  const scalars = record.kind === 'update' ? updateScalars(record) : validationScalars(record);
   for (const [tag, value] of Object.entries(scalars)) writer.scalar(tag, value, record.step);
 }
 

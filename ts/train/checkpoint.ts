@@ -3,14 +3,19 @@ import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, re
 import { basename, join } from 'node:path';
 import type { SourceState } from '../data/types';
 import { SimmimError } from '../errors';
+import type { ImageStatistics } from '../image_statistics';
 import { encodeSafetensorsHeader, readSafetensors, toFloat32 } from '../formats/safetensors';
-import type { FlatBuffers } from './flat_buffers';
-import { type Recipe, parseRecipe } from './recipe';
+import type { ModelConfig } from '../models';
+import { type AnyRecipe, type FinetuneRecipe, parseAnyRecipe } from './finetune_recipe';
+import type { BufferKind, FlatBuffers } from './flat_buffers';
+import type { Recipe, Task } from './recipe';
 
 const OP = 'checkpoint';
 const FORMAT = 1;
 const MODEL = 'model.safetensors';
 const OPTIMIZER = 'optimizer.safetensors';
+/** The moving average of the weights, where a run keeps one. */
+export const AVERAGE = 'ema.safetensors';
 const STATE = 'state.json';
 const NAME = /^step-(\d{8,})$/;
 /** Prefixes of folders on their way in and out: never taken for a checkpoint. */
@@ -31,14 +36,20 @@ export interface RunPosition {
   source: SourceState;
 }
 
+/** What a checkpoint says of the run that it belongs to. */
+export interface RunIdentity {
+  recipe: AnyRecipe;
+  versions: Record<string, string>;
+  /** Fine-tuning: the whole architecture, which follows from the weights it started from, what its images are normalised by, and the classes' names in label order. */
+  classifier?: ModelConfig & { statistics: ImageStatistics; names: string[] };
+}
+
 /** What `state.json` holds. */
-export interface CheckpointState {
+export interface CheckpointState extends RunIdentity {
   format: number;
   position: RunPosition;
-  recipe: Recipe;
   /** Parameter shapes by name, in file order. */
   parameters: Record<string, number[]>;
-  versions: Record<string, string>;
   /** Size and SHA-256 of the files beside it: what makes a checkpoint complete. */
   files: Record<string, { bytes: number; sha256: string }>;
 }
@@ -60,7 +71,7 @@ const folderName = (update: number): string => `step-${String(update).padStart(8
  * Writes a checkpoint so that it exists either whole or not at all: files into a temporary folder, each
  * synced, then one rename. Returns its folder. Throws `io` when the disk refuses.
  */
-export function saveCheckpoint(parent: string, buffers: FlatBuffers, position: RunPosition, recipe: Recipe, versions: Record<string, string>): string {
+export function saveCheckpoint(parent: string, buffers: FlatBuffers, position: RunPosition, run: RunIdentity): string {
   const target = join(parent, folderName(position.update));
   const temporary = join(parent, `${TEMPORARY}${folderName(position.update)}-${process.pid}`);
   try {
@@ -70,9 +81,10 @@ export function saveCheckpoint(parent: string, buffers: FlatBuffers, position: R
     const files = {
       [MODEL]: writeTensors(join(temporary, MODEL), buffers, [['weights', '']]),
       [OPTIMIZER]: writeTensors(join(temporary, OPTIMIZER), buffers, [['m', 'exp_avg/'], ['v', 'exp_avg_sq/']]),
+      ...(buffers.averages ? { [AVERAGE]: writeTensors(join(temporary, AVERAGE), buffers, [['ema', '']]) } : {}),
     };
     const parameters = Object.fromEntries(buffers.names.map((name, i) => [name, [...buffers.shapeOf(i)]]));
-    const state: CheckpointState = { format: FORMAT, position, recipe, parameters, versions, files };
+    const state: CheckpointState = { format: FORMAT, position, ...run, parameters, files };
     writeFile(join(temporary, STATE), [Buffer.from(JSON.stringify(state, null, 1))]);
     syncFolder(temporary);
     if (existsSync(target)) remove(parent, target); // the same step again: same bits, or what was unreadable
@@ -86,7 +98,7 @@ export function saveCheckpoint(parent: string, buffers: FlatBuffers, position: R
 }
 
 /** Writes buffers one parameter at a time, so that the host never holds them all. */
-function writeTensors(file: string, buffers: FlatBuffers, kinds: readonly ['weights' | 'm' | 'v', string][]): { bytes: number; sha256: string } {
+function writeTensors(file: string, buffers: FlatBuffers, kinds: readonly [BufferKind, string][]): { bytes: number; sha256: string } {
   const header = encodeSafetensorsHeader(kinds.flatMap(([, prefix]) =>
     buffers.names.map((name, i): [string, { dtype: 'F32'; shape: number[] }] => [prefix + name, { dtype: 'F32', shape: [...buffers.shapeOf(i)] }])), { format: 'pt' });
   function* pieces(): Generator<Uint8Array> {
@@ -140,14 +152,23 @@ export function openCheckpoint(folder: string): Checkpoint {
     throw corrupt(`has an unreadable ${STATE}: ${(error as Error).message}`);
   }
   if (state.format !== FORMAT) throw corrupt(`has format ${String(state.format)}, this version reads format ${FORMAT}`);
-  for (const name of [MODEL, OPTIMIZER]) {
+  for (const name of new Set([MODEL, OPTIMIZER, ...Object.keys(state.files ?? {})])) {
     const expected = state.files?.[name];
     if (!expected || !existsSync(join(folder, name))) throw corrupt(`lacks ${name}`);
     const { size } = statSync(join(folder, name));
     if (size !== expected.bytes) throw corrupt(`is damaged: ${name} has ${size} bytes, expected ${expected.bytes}`);
     if (sha256(join(folder, name)) !== expected.sha256) throw corrupt(`is damaged: the content of ${name} does not match its checksum`);
   }
-  return { folder, state: { ...state, recipe: parseRecipe(state.recipe, join(folder, STATE)) } };
+  return { folder, state: { ...state, recipe: parseAnyRecipe(state.recipe, join(folder, STATE)) } };
+}
+
+/** The recipe of a checkpoint of pre-training, or of fine-tuning. Throws `invalid_argument` for one of the other. */
+export function recipeOf(checkpoint: Checkpoint, task: 'pretrain'): Recipe;
+export function recipeOf(checkpoint: Checkpoint, task: 'finetune'): FinetuneRecipe;
+export function recipeOf({ folder, state: { recipe } }: Checkpoint, task: Task): AnyRecipe {
+  if (recipe.task === task) return recipe;
+  const words = { pretrain: 'pre-training', finetune: 'fine-tuning' };
+  throw new SimmimError('invalid_argument', OP, `'${folder}' is of ${words[recipe.task]}, expected one of ${words[task]}`);
 }
 
 function sha256(file: string): string {
@@ -193,7 +214,7 @@ export function restoreBuffers(checkpoint: Checkpoint, buffers: FlatBuffers): vo
   const stored = describe(state.parameters);
   const difference = mine.find((p) => !stored.includes(p)) ?? stored.find((p) => !mine.includes(p));
   if (difference) throw new SimmimError('corrupt', OP, `'${folder}' is of another model: ${difference} is only in ${mine.includes(difference) ? 'the model' : 'the checkpoint'}`);
-  const load = (file: string, kind: 'weights' | 'm' | 'v', prefix: string, tensors = readSafetensors(join(folder, file)).tensors): void =>
+  const load = (file: string, kind: BufferKind, prefix: string, tensors = readSafetensors(join(folder, file)).tensors): void =>
     buffers.write(kind, (i) => {
       const name = prefix + (buffers.names[i] as string);
       const tensor = tensors.get(name);
@@ -203,6 +224,7 @@ export function restoreBuffers(checkpoint: Checkpoint, buffers: FlatBuffers): vo
   load(MODEL, 'weights', '');
   load(OPTIMIZER, 'm', 'exp_avg/');
   load(OPTIMIZER, 'v', 'exp_avg_sq/');
+  if (buffers.averages) load(AVERAGE, 'ema', '');
 }
 
 /** Deletes a checkpoint so that at no moment a part of it is left under its name. */

@@ -6,9 +6,10 @@ import type { Parameter } from '../nn/module';
 import { accumulate, adamw, clear, gradClip, gradNorm, type AdamwSegments } from '../ops';
 import { onOwnBackend } from '../ops/fused_op';
 import type { ParamGroup } from './param_groups';
+import { DeviceInput } from './step_state';
 
-/** What the optimizer keeps of each parameter. */
-export type BufferKind = 'weights' | 'm' | 'v';
+/** What the optimizer keeps of each parameter; `ema` (the weights' moving average) where it was asked for. */
+export type BufferKind = 'weights' | 'm' | 'v' | 'ema';
 
 interface Slot {
   name: string;
@@ -27,13 +28,18 @@ interface Slot {
  */
 export abstract class FlatBuffers {
   protected readonly slots: Slot[] = [];
-  protected readonly buffers: Record<BufferKind, tf.Variable>;
-  private readonly segments: AdamwSegments;
+  protected readonly buffers: Record<'weights' | 'm' | 'v', tf.Variable>;
+  /** Moving average of the weights, or null. */
+  readonly averages: tf.Variable | null;
+  private readonly segments: Pick<AdamwSegments, 'ends' | 'decayScale'>;
+  private readonly rates: DeviceInput;
+  /** Factor of each group on the learning rate. */
+  readonly lrScales: readonly number[];
   /** Number of elements. */
   readonly size: number;
 
   /** `groups` must name every parameter that is not frozen exactly once. Throws `invalid_argument` otherwise. */
-  protected constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number) {
+  protected constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, averaged: boolean) {
     const ends: number[] = [];
     let offset = 0;
     for (const group of groups) {
@@ -50,11 +56,23 @@ export abstract class FlatBuffers {
     this.checkComplete(parameters);
     this.segments = {
       ends: tf.keep(tf.tensor1d(ends, 'int32')),
-      lrScale: tf.keep(tf.tensor1d(groups.map((g) => g.lrScale))),
       decayScale: tf.keep(tf.tensor1d(groups.map((g) => (weightDecay > 0 ? g.weightDecay / weightDecay : 0)))),
     };
     const zeros = (): tf.Variable => tf.tidy(() => tf.variable(tf.fill([offset], 0), false));
     this.buffers = { weights: zeros(), m: zeros(), v: zeros() };
+    this.averages = averaged ? zeros() : null;
+    this.lrScales = groups.map((g) => g.lrScale);
+    this.rates = new DeviceInput([groups.length], 'float32');
+    this.setRates(this.lrScales);
+  }
+
+  /** The factor of each group on the coming updates' learning rate, in the order of the groups. */
+  setRates(scales: readonly number[]): void {
+    this.rates.set(Float32Array.from(scales));
+  }
+  /** The tensor that holds them: one that programs read. */
+  get lrScale(): tf.Tensor {
+    return this.rates.value;
   }
 
   private checkComplete(parameters: ReadonlyMap<string, Parameter>): void {
@@ -107,8 +125,8 @@ export abstract class FlatBuffers {
   /** To be called when the weights have changed behind the variables' back: after a replayed update. */
   abstract publish(): void;
   /** What the optimizer changes in place, by name. */
-  get state(): Record<BufferKind, tf.Variable> {
-    return this.buffers;
+  get state(): Record<string, tf.Variable> {
+    return { ...this.buffers, ...(this.averages ? { ema: this.averages } : {}) };
   }
   /** What `collect` and `clipGradients` change in place, where they do. */
   abstract get gradientState(): Record<string, tf.Tensor>;
@@ -120,8 +138,39 @@ export abstract class FlatBuffers {
 
   /** One AdamW update from the gradients (see `adamw`); they stay as they are. */
   update(norm: tf.Scalar, hyper: tf.Tensor): void {
-    adamw(this.buffers, this.gradients(), norm, this.segments, hyper);
+    adamw(this.buffers, this.gradients(), norm, { ...this.segments, lrScale: this.lrScale }, hyper);
     this.publish();
+  }
+
+  /** ema = decay * ema + (1 - decay) * weights; where `norm` is not finite it stays as it is. `decay` [1]. */
+  updateAverages(norm: tf.Scalar, decay: tf.Tensor): void {
+    const { averages } = this;
+    if (!averages) return;
+    tf.tidy(() => {
+      const kept = tf.where(tf.isFinite(norm), decay, tf.onesLike(decay));
+      accumulate(averages, tf.add(tf.mul(averages, kept), tf.mul(this.buffers.weights, tf.sub(1, kept))), 0, true);
+    });
+  }
+
+  /** The averages begin at the weights. */
+  startAverages(): void {
+    if (this.averages) accumulate(this.averages, this.buffers.weights, 0, true);
+  }
+
+  /** Runs `use` with the averages in the place of the weights, which come back whatever happens. */
+  async withAverages<T>(use: () => Promise<T>): Promise<T> {
+    const { averages, buffers: { weights } } = this;
+    if (!averages) throw new SimmimError('internal', 'flat_buffers', 'keeps no averages');
+    const own = tf.keep(tf.add(weights, 0)); // a copy: clones share the memory
+    try {
+      accumulate(weights, averages, 0, true);
+      this.publish();
+      return await use();
+    } finally {
+      accumulate(weights, own, 0, true);
+      this.publish();
+      own.dispose();
+    }
   }
 
   /** Norm of each parameter's gradient, by name: for finding out where a run went wrong. */
@@ -137,7 +186,7 @@ export abstract class FlatBuffers {
   /** A copy of one parameter's part of a buffer. */
   read(kind: BufferKind, index: number): Float32Array {
     const { offset, size } = this.slot(index);
-    const part = tf.slice(this.buffers[kind], [offset], [size]);
+    const part = tf.slice(this.buffer(kind), [offset], [size]);
     const values = (part.dataSync() as Float32Array).slice();
     part.dispose(); // by hand: tf.tidy looks for tensors in what it returns, element by element in a typed array
     return values;
@@ -147,6 +196,12 @@ export abstract class FlatBuffers {
   write(kind: BufferKind, values: (index: number) => Float32Array): void {
     this.writeBuffer(kind, values);
     if (kind === 'weights') this.publish();
+  }
+
+  protected buffer(kind: BufferKind): tf.Variable {
+    if (kind !== 'ema') return this.buffers[kind];
+    if (!this.averages) throw new SimmimError('internal', 'flat_buffers', 'keeps no averages');
+    return this.averages;
   }
 
   protected abstract writeBuffer(kind: BufferKind, values: (index: number) => Float32Array): void;
@@ -166,7 +221,8 @@ export abstract class FlatBuffers {
 
   /** Frees everything but the model's own variables. */
   dispose(): void {
-    tf.dispose([this.segments.ends, this.segments.lrScale, this.segments.decayScale, ...Object.values(this.buffers)]);
+    tf.dispose([this.segments.ends, this.segments.decayScale, ...Object.values(this.state)]);
+    this.rates.dispose();
   }
 }
 
@@ -177,8 +233,8 @@ class NativeFlatBuffers extends FlatBuffers {
   private readonly places: tf.Tensor[];
   private readonly backend = tf.backend() as NativeBackend;
 
-  constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number) {
-    super(parameters, groups, weightDecay);
+  constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, averaged: boolean) {
+    super(parameters, groups, weightDecay, averaged);
     this.flat = tf.tidy(() => tf.variable(tf.fill([this.size], 0), false));
     const { weights } = this.buffers;
     for (const { parameter, offset } of this.slots) {
@@ -221,7 +277,7 @@ class NativeFlatBuffers extends FlatBuffers {
     tf.dispose([this.flat, ...this.places]);
   }
   protected override writeBuffer(kind: BufferKind, values: (index: number) => Float32Array): void {
-    this.slots.forEach(({ offset }, i) => this.backend.writeInto(this.buffers[kind], this.checked(i, values(i)), offset));
+    this.slots.forEach(({ offset }, i) => this.backend.writeInto(this.buffer(kind), this.checked(i, values(i)), offset));
   }
 }
 
@@ -230,8 +286,8 @@ class ComposedFlatBuffers extends FlatBuffers {
   private readonly parts: (tf.Tensor | null)[];
   private flat: tf.Tensor | null = null;
 
-  constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number) {
-    super(parameters, groups, weightDecay);
+  constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, averaged: boolean) {
+    super(parameters, groups, weightDecay, averaged);
     this.parts = this.slots.map(() => null);
     this.write('weights', (i) => this.slot(i).parameter.value.dataSync() as Float32Array);
   }
@@ -290,7 +346,7 @@ class ComposedFlatBuffers extends FlatBuffers {
   protected override writeBuffer(kind: BufferKind, values: (index: number) => Float32Array): void {
     const all = new Float32Array(this.size);
     this.slots.forEach(({ offset }, i) => all.set(this.checked(i, values(i)), offset));
-    tf.tidy(() => this.buffers[kind].assign(tf.tensor1d(all)));
+    tf.tidy(() => this.buffer(kind).assign(tf.tensor1d(all)));
   }
   override dispose(): void {
     super.dispose();
@@ -298,7 +354,9 @@ class ComposedFlatBuffers extends FlatBuffers {
   }
 }
 
-/** Moves a model's parameters into flat buffers of the active backend. */
-export function flatBuffers(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number): FlatBuffers {
-  return onOwnBackend() ? new NativeFlatBuffers(parameters, groups, weightDecay) : new ComposedFlatBuffers(parameters, groups, weightDecay);
+/** Moves a model's parameters into flat buffers of the active backend; `averaged` keeps their moving average as well. */
+export function flatBuffers(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, averaged = false): FlatBuffers {
+  const buffers = onOwnBackend() ? new NativeFlatBuffers(parameters, groups, weightDecay, averaged) : new ComposedFlatBuffers(parameters, groups, weightDecay, averaged);
+  buffers.startAverages();
+  return buffers;
 }

@@ -21,16 +21,50 @@ export interface UpdateRecord {
   skipped?: true;
 }
 
-/** One line of the log for a validation. */
-export interface ValidationRecord {
-  kind: 'validation';
-  step: number;
-  epoch: number;
+/** What pre-training measures on held-out pictures. */
+export interface MaskedFigures {
   /** Masked loss on fixed pictures under fixed masks. */
   loss: number;
   /** The same loss of the best constant: each image's mean over its visible pixels. */
   constantLoss: number;
   images: number;
+}
+
+/** How well pictures were classified: mean cross-entropy, and percent of them whose class has the largest logit, or one of the five largest (null up to five classes). */
+export interface ClassScores {
+  loss: number;
+  top1: number;
+  top5: number | null;
+}
+
+/** What fine-tuning measures on held-out pictures. */
+export interface ClassFigures extends ClassScores {
+  images: number;
+  /** Scores of the weights' moving average. */
+  ema?: ClassScores;
+}
+
+/** What `simmim evaluate` writes to evaluation.json. */
+export interface RunEvaluation extends ClassScores {
+  /** What was judged. */
+  weights: string;
+  images: number;
+  /** Names in label order. */
+  classes: string[];
+  /** [K][K]: pictures of class i that were taken for class j. */
+  confusion: number[][];
+  /** For each picture 1 where the first guess was right, in the set's order. */
+  right: string;
+}
+
+export type ValidationFigures = MaskedFigures | ClassFigures;
+
+/** One line of the log for a validation. */
+export type ValidationRecord = { kind: 'validation'; step: number; epoch: number } & ValidationFigures;
+
+/** Whether the figures are those of pre-training. */
+export function isMasked<F extends ValidationFigures>(figures: F): figures is F & MaskedFigures {
+  return 'constantLoss' in figures;
 }
 
 export type LogRecord = UpdateRecord | ValidationRecord;

@@ -103,19 +103,19 @@ export function layerOf(name: string, depths: Depths, officialCode = false): num
 
 /**
  * Groups of fine-tuning, one per layer and kind in order of first appearance: the rate of layer i is the
- * base rate times `layerDecay ^ (last - i)`. Names are those of the classifier (no `encoder.` prefix).
+ * base rate times `layerDecay ^ (last - i)`; `extra` decay rules go before the default ones. Names are those of the classifier (no `encoder.` prefix).
  */
 export function finetuneGroups(
   parameters: readonly NamedShape[],
-  options: { weightDecay: number; layerDecay: number; depths: Depths; quirks?: DecayQuirks; officialCode?: boolean },
+  options: { weightDecay: number; layerDecay: number; depths: Depths; quirks?: DecayQuirks; officialCode?: boolean; extra?: readonly Rule<number>[] },
 ): ParamGroup[] {
-  const rules = decayRules(options.weightDecay, options.quirks);
+  const rules = [...(options.extra ?? []), ...decayRules(options.weightDecay, options.quirks)];
   const last = layerCount(options.depths) - 1;
   const groups = new Map<string, ParamGroup>();
   for (const parameter of parameters) {
     const weightDecay = firstMatch(rules, parameter, 'weight decay');
     const layer = layerOf(parameter.name, options.depths, options.officialCode);
-    const name = `layer_${layer}_${weightDecay === 0 ? 'no_decay' : 'decay'}`;
+    const name = `layer_${layer}_${weightDecay === 0 ? 'no_decay' : weightDecay === options.weightDecay ? 'decay' : `decay_${weightDecay}`}`;
     const group = groups.get(name) ?? { name, lrScale: options.layerDecay ** (last - layer), weightDecay, params: [] };
     groups.set(name, group);
     group.params.push(parameter.name);

@@ -8,11 +8,11 @@ import { headNames } from '../simmim/heads';
 import { lossNames } from '../simmim/losses';
 import { SCHEDULES } from './schedule';
 
-const positive = z.number().positive();
-const count = z.int().positive();
-const share = z.number().min(0).max(1);
+export const positive = z.number().positive();
+export const count = z.int().positive();
+export const share = z.number().min(0).max(1);
 const channels = <T extends z.ZodType>(value: T) => z.tuple([value, value, value], { error: 'expected three numbers, one for each channel' });
-const size = z.union([count, z.tuple([count, count])], { error: 'expected a positive whole number or [height, width]' });
+export const size = z.union([count, z.tuple([count, count])], { error: 'expected a positive whole number or [height, width]' });
 
 function isPattern(text: string): boolean {
   try {
@@ -22,7 +22,7 @@ function isPattern(text: string): boolean {
   }
 }
 
-const model = z.strictObject({
+export const modelSection = z.strictObject({
   /** Preset name: swin_tiny|small|base|large, vit_small|base|large, swinv2_tiny|small|base|large|huge|giant. */
   encoder: z.string().default('swin_tiny'),
   /** Pixels, one number or [height, width]. */
@@ -86,7 +86,7 @@ const loss = z.strictObject({
   maskedOnly: z.boolean().default(true),
 });
 
-const data = z.strictObject({
+export const dataSection = z.strictObject({
   /** `folder`: pictures below `folder`. `demo`: the six photographs in the package. */
   source: z.enum(['folder', 'demo']).default('folder'),
   folder: z.string().nullable().default(null),
@@ -108,7 +108,7 @@ const data = z.strictObject({
   maxBrokenShare: share.default(0.05),
 });
 
-const train = z.strictObject({
+export const trainSection = z.strictObject({
   epochs: count.default(100),
   /** Images of one micro step. */
   batchSize: count.default(64),
@@ -123,7 +123,7 @@ const train = z.strictObject({
   maxNonFinite: count.default(5),
 });
 
-const optimizer = z.strictObject({
+export const optimizerSection = z.strictObject({
   /** Rates for a batch of 512; the run uses them times batchSize * accumulation / 512. */
   baseLr: positive.default(2e-4),
   warmupLr: z.number().min(0).default(1e-6),
@@ -139,7 +139,7 @@ const optimizer = z.strictObject({
   decayRules: z.array(z.strictObject({ pattern: z.string().refine(isPattern, { error: 'expected a regular expression' }), maxRank: z.int().min(0).optional(), value: z.number().min(0) })).default([]),
 });
 
-const schedule = z.strictObject({
+export const scheduleSection = z.strictObject({
   name: z.enum(SCHEDULES).default('cosine'),
   warmupEpochs: z.number().min(0).default(10),
   /** cosine: start it after warm-up (true) or at step 0, so that the rate jumps when warm-up ends (false). */
@@ -159,14 +159,14 @@ const validation = z.strictObject({
   images: count.default(256),
 });
 
-const checkpoint = z.strictObject({
+export const checkpointSection = z.strictObject({
   /** Updates between two checkpoints; the end of the run and Ctrl-C always write one. */
   everySteps: count.default(500),
   /** How many of the newest are kept. */
   keep: count.default(3),
 });
 
-const log = z.strictObject({
+export const logSection = z.strictObject({
   /** Updates between two progress lines (the JSONL log has every update). */
   everySteps: count.default(10),
 });
@@ -187,24 +187,30 @@ const quirks = z.strictObject({
 
 const recipe = z.strictObject({
   name: z.string().default('unnamed'),
-  model: model.prefault({}),
+  task: z.literal('pretrain').default('pretrain'),
+  model: modelSection.prefault({}),
   /** Prediction head (paper Table 2). */
   head: z.enum(headNames).default('linear'),
   masking: masking.prefault({}),
   target: target.prefault({}),
   loss: loss.prefault({}),
-  data: data.prefault({}),
-  train: train.prefault({}),
-  optimizer: optimizer.prefault({}),
-  schedule: schedule.prefault({}),
+  data: dataSection.prefault({}),
+  train: trainSection.prefault({}),
+  optimizer: optimizerSection.prefault({}),
+  schedule: scheduleSection.prefault({}),
   validation: validation.prefault({}),
-  checkpoint: checkpoint.prefault({}),
-  log: log.prefault({}),
+  checkpoint: checkpointSection.prefault({}),
+  log: logSection.prefault({}),
   quirks: quirks.prefault({}),
 });
 
 /** One pre-training run, complete: every value that has an influence on its result. */
 export type Recipe = z.output<typeof recipe>;
+/** What every run needs of its recipe, whatever it trains. */
+export type RunRecipe = Pick<Recipe, 'name' | 'train' | 'optimizer' | 'schedule' | 'checkpoint' | 'log'> & {
+  validation: Pick<Recipe['validation'], 'everyEpochs'>;
+  quirks: Pick<Recipe['quirks'], 'lrLag' | 'clipEveryMicroStep' | 'schedulerCountsDroppedSteps'>;
+};
 /** A recipe with the parts left out that keep their defaults. */
 export type PartialRecipe = z.input<typeof recipe>;
 
@@ -219,55 +225,89 @@ export function nearest(wanted: string, candidates: Iterable<string>): string | 
   return best !== null && least <= Math.max(2, Math.ceil(best.length / 2)) ? best : null;
 }
 
-/** Checks a value against the recipe's type. Throws `invalid_argument` naming the key, what was got and expected. */
-export function parseRecipe(value: unknown, origin = 'recipe'): Recipe {
-  const result = recipe.safeParse(value ?? {});
-  if (result.success) return checkTogether(result.data, origin);
-  const issue = result.error.issues[0];
-  if (!issue) throw new SimmimError('internal', origin, 'refused without a reason');
-  throw new SimmimError('invalid_argument', origin, explain(issue, value));
+/** A kind of recipe: what `simmim pretrain` or `simmim finetune` runs. */
+export interface RecipeKind<R> {
+  task: Task;
+  schema: z.ZodType<R>;
+  /** Conditions between keys. */
+  check(recipe: R, origin: string): R;
 }
 
-function explain(issue: z.core.$ZodIssue, value: unknown): string {
+/** Commands by the `task` of the recipes that they run. */
+const COMMANDS = { pretrain: 'simmim pretrain', finetune: 'simmim finetune' } as const;
+export type Task = keyof typeof COMMANDS;
+
+/** The task of a recipe that is not checked yet; without one it is pre-training. */
+export function taskOf(value: unknown): Task {
+  const task = typeof value === 'object' && value !== null && 'task' in value ? value.task : 'pretrain';
+  return task === 'finetune' ? 'finetune' : 'pretrain';
+}
+
+/** Checks a value against a kind of recipe. Throws `invalid_argument` naming the key, what was got and expected. */
+export function parseAs<R>(kind: RecipeKind<R>, value: unknown, origin: string): R {
+  const task = taskOf(value);
+  if (task !== kind.task) throw new SimmimError('invalid_argument', origin, `is a recipe for '${COMMANDS[task]}' (task: ${task}), expected one for '${COMMANDS[kind.task]}'`);
+  const result = kind.schema.safeParse(value ?? {});
+  if (result.success) return kind.check(result.data, origin);
+  const issue = result.error.issues[0];
+  if (!issue) throw new SimmimError('internal', origin, 'refused without a reason');
+  throw new SimmimError('invalid_argument', origin, explain(issue, value, kind.schema.parse({ task: kind.task })));
+}
+
+/** Checks a value against the type of pre-training's recipes; throws as {@link parseAs}. */
+export function parseRecipe(value: unknown, origin = 'recipe'): Recipe {
+  return parseAs(PRETRAIN, value, origin);
+}
+
+function explain(issue: z.core.$ZodIssue, value: unknown, complete: unknown): string {
   const path = issue.path.map(String);
   if (issue.code === 'unrecognized_keys') {
     const key = issue.keys[0] ?? '';
-    return unknownKey([...path, key]);
+    return unknownKey([...path, key], complete);
   }
   const got = path.reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], value);
   return `${path.join('.') || 'the recipe'} is ${JSON.stringify(got) ?? 'missing'}: ${issue.message.replace(/^Invalid (input|option): /, '')}`;
 }
 
-/** Says that a dotted key does not exist, and which one was probably meant. */
-function unknownKey(path: string[]): string {
+/** Says that a dotted key does not exist in a `complete` recipe, and which one was probably meant. */
+function unknownKey(path: string[], complete: unknown): string {
   const section = path.slice(0, -1);
-  const known = keysAt(section);
+  const known = keysAt(section, complete);
   const key = path[path.length - 1] ?? '';
-  const guess = nearest(key, known) ?? nearestAnywhere(key);
+  const guess = nearest(key, known) ?? nearestAnywhere(key, complete);
   const full = guess?.includes('.') || section.length === 0 ? guess : guess && [...section, guess].join('.');
   return `unknown key '${path.join('.')}'${full ? `, did you mean '${full}'?` : `; ${section.join('.') || 'a recipe'} has ${known.join(', ')}`}`;
 }
 
-function keysAt(section: string[]): string[] {
-  const at = section.reduce<unknown>((node, key) => (node as Record<string, unknown> | undefined)?.[key], recipe.parse({}));
+function keysAt(section: string[], complete: unknown): string[] {
+  const at = section.reduce<unknown>((node, key) => (node as Record<string, unknown> | undefined)?.[key], complete);
   return at && typeof at === 'object' ? Object.keys(at) : [];
 }
 
-function nearestAnywhere(key: string): string | null {
-  const all = new Map(Object.entries(recipe.parse({})).flatMap(([section, node]) =>
-    typeof node === 'object' ? Object.keys(node).map((k): [string, string] => [k, `${section}.${k}`]) : []));
+function nearestAnywhere(key: string, complete: unknown): string | null {
+  const all = new Map(Object.entries(complete as object).flatMap(([section, node]) =>
+    typeof node === 'object' && node !== null ? Object.keys(node as object).map((k): [string, string] => [k, `${section}.${k}`]) : []));
   const guess = nearest(key, all.keys());
   return guess ? (all.get(guess) ?? null) : null;
 }
 
-/** Conditions between keys. */
-function checkTogether(r: Recipe, origin: string): Recipe {
+const PRETRAIN: RecipeKind<Recipe> = { task: 'pretrain', schema: recipe, check: checkTogether };
+
+/** Conditions between keys that every kind of recipe has. */
+export function checkCommon(r: Pick<Recipe, 'schedule' | 'train'> & { data: Pick<Recipe['data'], 'cropScale' | 'cropRatio'> }, origin: string): void {
   const refuse = (message: string): never => {
     throw new SimmimError('invalid_argument', origin, message);
   };
   if (r.schedule.warmupEpochs > r.train.epochs) refuse(`schedule.warmupEpochs is ${r.schedule.warmupEpochs}, expected at most train.epochs = ${r.train.epochs}`);
   if (r.data.cropScale[0] > r.data.cropScale[1] || r.data.cropScale[1] > 1) refuse(`data.cropScale is [${r.data.cropScale.join(', ')}], expected two shares of the area in ascending order, at most 1`);
   if (r.data.cropRatio[0] > r.data.cropRatio[1]) refuse(`data.cropRatio is [${r.data.cropRatio.join(', ')}], expected ascending order`);
+}
+
+function checkTogether(r: Recipe, origin: string): Recipe {
+  const refuse = (message: string): never => {
+    throw new SimmimError('invalid_argument', origin, message);
+  };
+  checkCommon(r, origin);
   if (r.masking.strategy === 'explicit') {
     if (r.masking.file === null && r.masking.grid === null) refuse('masking.strategy is explicit: give the cells with masking.file or masking.grid');
     return r;
@@ -289,8 +329,8 @@ export function statisticsOf({ data: { statistics } }: Pick<Recipe, 'data'>): No
   return statistics ?? IMAGENET;
 }
 
-/** Parses the text of a recipe file (YAML). `origin` names it in errors. */
-export function recipeFromYaml(text: string, origin: string, overrides: readonly string[] = []): Recipe {
+/** The tree of a recipe file (YAML), not yet checked. `origin` names it in errors. */
+export function yamlTree(text: string, origin: string): unknown {
   let tree: unknown;
   try {
     tree = parseYaml(text);
@@ -298,15 +338,25 @@ export function recipeFromYaml(text: string, origin: string, overrides: readonly
     throw new SimmimError('invalid_argument', origin, `is not YAML: ${(error as Error).message.split('\n')[0] ?? ''}`);
   }
   if (tree !== null && (typeof tree !== 'object' || Array.isArray(tree))) throw new SimmimError('invalid_argument', origin, 'is a list or a single value, expected keys and values');
-  const complete = parseRecipe(tree, origin);
-  return overrides.length === 0 ? complete : parseRecipe(applyOverrides(complete, overrides), '--set');
+  return tree;
+}
+
+/** Parses the text of a recipe file of one kind, with `key=value` overrides. */
+export function yamlAs<R extends object>(kind: RecipeKind<R>, text: string, origin: string, overrides: readonly string[] = []): R {
+  const complete = parseAs(kind, yamlTree(text, origin), origin);
+  return overrides.length === 0 ? complete : parseAs(kind, applyOverrides(complete, overrides), '--set');
+}
+
+/** Parses the text of a recipe file (YAML) of pre-training. `origin` names it in errors. */
+export function recipeFromYaml(text: string, origin: string, overrides: readonly string[] = []): Recipe {
+  return yamlAs(PRETRAIN, text, origin, overrides);
 }
 
 /**
  * A copy of a recipe with `a.b=value` overrides applied, not yet checked: parse the result.
  * Values are YAML (`64`, `true`, `null`, `[2, 2]`, text). Throws on a key that does not exist.
  */
-export function applyOverrides(base: Recipe, overrides: readonly string[]): unknown {
+export function applyOverrides(base: object, overrides: readonly string[]): unknown {
   const copy = structuredClone(base) as unknown as Record<string, unknown>;
   for (const override of overrides) {
     const at = override.indexOf('=');
@@ -315,21 +365,21 @@ export function applyOverrides(base: Recipe, overrides: readonly string[]): unkn
     let node = copy;
     path.slice(0, -1).forEach((key, depth) => {
       const next = Object.hasOwn(node, key) ? node[key] : undefined;
-      if (next === undefined) throw new SimmimError('invalid_argument', '--set', unknownKey(path.slice(0, depth + 1)));
+      if (next === undefined) throw new SimmimError('invalid_argument', '--set', unknownKey(path.slice(0, depth + 1), base));
       if (typeof next !== 'object' || next === null || Array.isArray(next)) {
         throw new SimmimError('invalid_argument', '--set', `'${path.slice(0, depth + 1).join('.')}' is a value: '${path.join('.')}' does not exist below it`);
       }
       node = next as Record<string, unknown>;
     });
     const last = path[path.length - 1] as string;
-    if (!Object.hasOwn(node, last)) throw new SimmimError('invalid_argument', '--set', unknownKey(path));
+    if (!Object.hasOwn(node, last)) throw new SimmimError('invalid_argument', '--set', unknownKey(path, base));
     node[last] = parseDocument(override.slice(at + 1)).toJS() as unknown;
   }
   return copy;
 }
 
 /** The whole recipe as YAML, as `--print-config` shows it. */
-export function recipeToYaml(r: Recipe): string {
+export function recipeToYaml(r: object): string {
   const document = new Document(r);
   visit(document, { Seq: (_, node) => void (node.flow = true) });
   return document.toString({ flowCollectionPadding: false, lineWidth: 0 });

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 import { SimmimError } from '../errors';
+import { finetuneFromYaml, type FinetuneRecipe } from './finetune_recipe';
 import { nearest, recipeFromYaml, type Recipe } from './recipe';
 
 const FOLDER = join(__dirname, '..', 'recipes');
@@ -21,6 +22,11 @@ export function recipeNames(): string[] {
  */
 export function loadRecipe(nameOrFile: string, overrides: readonly string[] = []): Recipe {
   return recipeFromYaml(recipeText(nameOrFile), nameOrFile, overrides);
+}
+
+/** As {@link loadRecipe}, for a recipe of fine-tuning. */
+export function loadFinetune(nameOrFile: string, overrides: readonly string[] = []): FinetuneRecipe {
+  return finetuneFromYaml(recipeText(nameOrFile), nameOrFile, overrides);
 }
 
 /** The text of a recipe, comments included. */

@@ -34,6 +34,8 @@ export interface StepOptions {
   betas: readonly [number, number];
   eps: number;
   weightDecay: number;
+  /** Decay of the weights' moving average (`FlatBuffers.averages`); default none. At update t it is at most (1 + t) / (10 + t). */
+  ema?: number | null;
   /** Record the step and replay it (on our backends; the same bits). Default true. */
   recorded?: boolean;
 }
@@ -81,7 +83,7 @@ export class TrainingStep {
   ) {
     [this.lossSum, this.norm] = [scalarVariable(), scalarVariable()];
     this.begins = this.program('begin', () => this.beginBody(), this.sums);
-    this.applies = this.program('apply', () => this.applyBody(), () => buffers.state, () => ({ ...this.sums(), hyper: state.hyper }));
+    this.applies = this.program('apply', () => this.applyBody(), () => buffers.state, () => ({ ...this.sums(), hyper: state.hyper, lrScale: buffers.lrScale, emaDecay: state.emaDecay }));
   }
 
   /** What is summed over the micro steps of an update. */
@@ -109,13 +111,15 @@ export class TrainingStep {
 
   /**
    * Updates the weights from the micro steps since `begin`, as AdamW's update number `t` (from 1) with this
-   * learning rate. A loss or norm that is not finite changes nothing. The gradients stay for inspection
+   * learning rate; `rates` are those of the parameter groups where they differ from `lr` times the group's factor. A loss or norm that is not finite changes nothing. The gradients stay for inspection
    * until the next micro step.
    */
-  async apply(lr: number, t: number): Promise<UpdateResult> {
+  async apply(lr: number, t: number, rates?: readonly number[]): Promise<UpdateResult> {
     const { clip, betas, eps, weightDecay, clipEveryMicroStep, accumulation } = this.options;
     const clipped = clipEveryMicroStep && accumulation > 1;
     this.state.writeHyper({ lr, weightDecay, beta1: betas[0], beta2: betas[1], eps, t, clip: clipped ? 0 : (clip ?? 0) });
+    if (rates) this.buffers.setRates(rates.map((rate) => (lr > 0 ? rate / lr : 1)));
+    if (this.options.ema) this.state.writeEmaDecay(Math.min(this.options.ema, (1 + t) / (10 + t)));
     const [record] = await this.applies.run();
     this.buffers.publish();
     const [loss, gradientNorm, gate] = await (record as tf.Tensor).data<'float32'>();
@@ -163,6 +167,7 @@ export class TrainingStep {
     const shown = this.options.clipEveryMicroStep ? tf.reshape(this.norm, []) : norm;
     const gate = tf.add(norm, tf.mul(tf.add(loss, shown), 0)) as tf.Scalar; // 0 times what is not finite is NaN
     this.buffers.update(gate, this.state.hyper);
+    if (this.options.ema) this.buffers.updateAverages(gate, this.state.emaDecay);
     return [tf.stack([loss, shown, gate])];
   }
 

@@ -52,6 +52,7 @@ export class DeviceInput {
 export class StepState {
   private readonly hyperInput = new DeviceInput([8], 'float32');
   private readonly clockInput = new DeviceInput([4], 'int32');
+  private readonly emaDecayInput = new DeviceInput([1], 'float32');
 
   constructor(private readonly seed: number) {
     this.writeClock(0, 0);
@@ -62,6 +63,14 @@ export class StepState {
   }
   get clock(): tf.Tensor1D {
     return this.clockInput.value as tf.Tensor1D;
+  }
+
+  /** Decay of the weights' moving average at the coming update, [1]. */
+  get emaDecay(): tf.Tensor {
+    return this.emaDecayInput.value;
+  }
+  writeEmaDecay(decay: number): void {
+    this.emaDecayInput.set(Float32Array.of(decay));
   }
 
   /** Sets the numbers of the coming update. */
@@ -77,5 +86,6 @@ export class StepState {
   dispose(): void {
     this.hyperInput.dispose();
     this.clockInput.dispose();
+    this.emaDecayInput.dispose();
   }
 }

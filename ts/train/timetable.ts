@@ -1,5 +1,5 @@
 import { SimmimError } from '../errors';
-import type { Recipe } from './recipe';
+import type { RunRecipe } from './recipe';
 import { initialRate, learningRate, makeSchedule, type Schedule } from './schedule';
 
 /** The images of one update over the reference batch of 512, to which the recipe's rates refer. */
@@ -20,7 +20,7 @@ export class Timetable {
   private readonly baseLr: number;
 
   /** Throws `invalid_argument` when an epoch is too short for one update. */
-  constructor(private readonly recipe: Recipe, readonly batchesPerEpoch: number) {
+  constructor(private readonly recipe: RunRecipe, readonly batchesPerEpoch: number) {
     const { epochs, accumulation, batchSize } = recipe.train;
     const official = recipe.quirks.schedulerCountsDroppedSteps;
     this.accumulation = accumulation;
@@ -41,10 +41,14 @@ export class Timetable {
     });
   }
 
-  /** The learning rate of update `u`, counted from 0. */
-  lr(u: number): number {
-    if (!this.recipe.quirks.lrLag) return learningRate(this.schedule, this.baseLr, this.counter(u, 0));
-    return u === 0 ? initialRate(this.schedule, this.baseLr) : learningRate(this.schedule, this.baseLr, this.counter(u - 1, this.accumulation - 1));
+  /**
+   * The learning rate of update `u`, counted from 0, of parameters whose base rate is `scale` times the recipe's. Warm-up
+   * starts, and the cosine ends, at the same rate for all (official code), so it is not `scale` times that of the others.
+   */
+  lr(u: number, scale = 1): number {
+    const base = this.baseLr * scale;
+    if (!this.recipe.quirks.lrLag) return learningRate(this.schedule, base, this.counter(u, 0));
+    return u === 0 ? initialRate(this.schedule, base) : learningRate(this.schedule, base, this.counter(u - 1, this.accumulation - 1));
   }
 
   /** Epoch of update `u`. */

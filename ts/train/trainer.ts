@@ -1,11 +1,10 @@
 import { join } from 'node:path';
 import type { Batch, BatchSource, LeasedBatch } from '../data/types';
 import { SimmimError } from '../errors';
-import { type Checkpoint, type RunPosition, checkpointsFolder, pruneCheckpoints, restoreBuffers, saveCheckpoint } from './checkpoint';
+import { type Checkpoint, type RunIdentity, type RunPosition, checkpointsFolder, pruneCheckpoints, restoreBuffers, saveCheckpoint } from './checkpoint';
 import { writeNonFiniteReport } from './non_finite';
 import type { FlatBuffers } from './flat_buffers';
-import { JsonlLog, type UpdateRecord, type ValidationRecord } from './metrics';
-import type { Recipe } from './recipe';
+import { JsonlLog, type UpdateRecord, type ValidationFigures, type ValidationRecord } from './metrics';
 import { type HostBatch, type StepObjective, TrainingStep, type UpdateResult } from './step';
 import { StepState } from './step_state';
 import { Timetable } from './timetable';
@@ -26,17 +25,15 @@ export interface Reporter {
 }
 
 /** What a run is made of. */
-export interface TrainerParts {
-  recipe: Recipe;
+export interface TrainerParts extends RunIdentity {
   task: TrainingTask;
   buffers: FlatBuffers;
   source: BatchSource;
-  /** Masked loss of the model on held-out pictures, and that of the best constant; null without validation. */
-  validate: (() => Promise<{ loss: number; constantLoss: number; images: number }>) | null;
+  /** What the model makes of held-out pictures; null without validation. */
+  validate: (() => Promise<ValidationFigures>) | null;
   /** Folder of the run: log.jsonl, checkpoints/. */
   out: string;
   reporter: Reporter;
-  versions: Record<string, string>;
   /** Continue from here. */
   resume: Checkpoint | null;
 }
@@ -57,7 +54,7 @@ export interface RunSummary {
 const SPEED_WINDOW = 20;
 
 /**
- * A pre-training run: take images, step, log, validate, save. Its course depends on the recipe and the data
+ * A run: take images, step, log, validate, save. Its course depends on the recipe and the data
  * alone; stopping anywhere and resuming from the checkpoint gives the same bits.
  */
 export class Trainer {
@@ -78,7 +75,7 @@ export class Trainer {
     this.state = new StepState(recipe.train.seed);
     const { betas, eps, weightDecay, clip } = recipe.optimizer;
     this.step = new TrainingStep(task, buffers, this.state, {
-      accumulation: recipe.train.accumulation, clip, clipEveryMicroStep: recipe.quirks.clipEveryMicroStep, betas, eps, weightDecay, recorded: recipe.train.recorded,
+      accumulation: recipe.train.accumulation, clip, clipEveryMicroStep: recipe.quirks.clipEveryMicroStep, betas, eps, weightDecay, recorded: recipe.train.recorded, ema: recipe.task === 'finetune' ? recipe.optimizer.ema : null,
     });
     this.position = { update: 0, adamwSteps: 0, skippedInARow: 0, skipped: 0, source: source.state() };
     if (resume) {
@@ -141,7 +138,8 @@ export class Trainer {
       if (this.stopRequested) return false;
     }
     const lr = this.timetable.lr(update);
-    const [result] = await Promise.all([this.step.apply(lr, this.position.adamwSteps + 1), worked]);
+    const rates = this.parts.buffers.lrScales.map((scale) => this.timetable.lr(update, scale));
+    const [result] = await Promise.all([this.step.apply(lr, this.position.adamwSteps + 1, rates), worked]);
     this.advance(result.applied, batches);
     this.report({ result, lr, dataSeconds, begin, images: batches.reduce((n, b) => n + b.files.length, 0) });
     if (!result.applied) this.afterSkip(result, lr, batches);
@@ -195,13 +193,13 @@ export class Trainer {
 
   /** After a skipped update: says so, and ends the run when it happened too often in a row. */
   private afterSkip({ loss, gradientNorm }: UpdateResult, lr: number, batches: readonly Batch[]): void {
-    const { recipe, reporter, out, buffers, versions } = this.parts;
+    const { recipe, reporter, out, buffers } = this.parts;
     const { update, skippedInARow } = this.position;
     reporter.note(`update ${update} was skipped: loss ${loss}, gradient norm ${gradientNorm} (${skippedInARow} in a row)`);
     if (skippedInARow < recipe.train.maxNonFinite) return;
     const folder = writeNonFiniteReport(join(out, `non-finite-${String(update).padStart(8, '0')}`), {
       update, loss, lr, gradientNorm, skippedInARow, files: batches.flatMap((b) => b.files), gradientNorms: buffers.gradientNorms(),
-    }, (parent) => saveCheckpoint(parent, buffers, this.position, recipe, versions));
+    }, (parent) => saveCheckpoint(parent, buffers, this.position, this.identity()));
     throw new SimmimError('non_finite', 'train', `loss or gradient was not finite in ${skippedInARow} updates in a row, the last being ${update}; its files, gradient norms and weights are in '${folder}'`);
   }
 
@@ -224,10 +222,15 @@ export class Trainer {
     this.ticks.length = 0; // the pause is not training time
   }
 
+  private identity(): RunIdentity {
+    const { recipe, versions, classifier } = this.parts;
+    return { recipe, versions, ...(classifier ? { classifier } : {}) };
+  }
+
   private save(): void {
-    const { out, buffers, recipe, versions, reporter } = this.parts;
+    const { out, buffers, recipe, reporter } = this.parts;
     const parent = checkpointsFolder(out);
-    this.lastFolder = saveCheckpoint(parent, buffers, this.position, recipe, versions);
+    this.lastFolder = saveCheckpoint(parent, buffers, this.position, this.identity());
     this.lastSaved = this.position.update;
     pruneCheckpoints(parent, recipe.checkpoint.keep);
     reporter.checkpoint(this.lastFolder);

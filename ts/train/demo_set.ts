@@ -1,5 +1,5 @@
 import { ImageDataset, openImageFolder, type LabelledSplits, type Region } from '../data';
-import { DEMO_PHOTOS } from '../train/run_data';
+import { DEMO_PHOTOS } from './run_data';
 
 /** Part of each photograph that training sees; validation has what is right of it, with a gap between. */
 const TRAIN_RIGHT = 0.68;
