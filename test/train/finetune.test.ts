@@ -125,7 +125,7 @@ describe('a classifier from pre-trained weights', () => {
 });
 
 describe('recipes of fine-tuning', () => {
-  const names = recipeNames().filter((name) => /^task: finetune$/m.test(recipeText(name)));
+  const names = recipeNames('finetune');
 
   test.each(names)('%s is complete and says where it comes from', (name) => {
     const recipe = loadFinetune(name);

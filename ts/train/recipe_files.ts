@@ -2,18 +2,19 @@ import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 import { SimmimError } from '../errors';
 import { finetuneFromYaml, type FinetuneRecipe } from './finetune_recipe';
-import { nearest, recipeFromYaml, type Recipe } from './recipe';
+import { nearest, recipeFromYaml, taskOf, yamlTree, type Recipe, type Task } from './recipe';
 
 const FOLDER = join(__dirname, '..', 'recipes');
 
 /** Grids of recipes and experiments with them, which are not recipes themselves. */
 const OTHERS = ['ablations/', 'experiments/'];
 
-/** Names of the recipes in the package, such as `official-code/swin_base_100ep`. */
-export function recipeNames(): string[] {
+/** Names of the recipes in the package, such as `official-code/swin_base_100ep`; of one task or of both. */
+export function recipeNames(task: Task | null = null): string[] {
   const files = readdirSync(FOLDER, { recursive: true, withFileTypes: true }).filter((f) => f.isFile() && f.name.endsWith('.yaml'));
   const names = files.map((f) => relative(FOLDER, join(f.parentPath, f.name)).split(sep).join('/').slice(0, -'.yaml'.length));
-  return names.filter((name) => !OTHERS.some((folder) => name.startsWith(folder))).sort();
+  const recipes = names.filter((name) => !OTHERS.some((folder) => name.startsWith(folder))).sort();
+  return task === null ? recipes : recipes.filter((name) => taskOf(yamlTree(readFileSync(join(FOLDER, `${name}.yaml`), 'utf8'), name)) === task);
 }
 
 /**
