@@ -75,4 +75,4 @@ if (cmakeJs()) {
   run('cmake', ['--build', buildDir, '--config', 'Release', '--parallel', jobs]);
 }
 mkdirSync(outDir, { recursive: true });
-for (const file of readdirSync(binaries)) if (/\.(node|so|dylib|dll)$/.test(file)) replaceFile(join(binaries, file), join(outDir, file));
+for (const file of readdirSync(binaries)) if (/(\.(node|so|dylib|dll)|_test)$/.test(file)) replaceFile(join(binaries, file), join(outDir, file));

@@ -1,5 +1,5 @@
 // npm's install step: nothing to do when a prebuilt binary for this platform is in the package, else
-// build from source. A failed build is told in one sentence and does not fail the install of an
+// build from source; where there is an NVIDIA driver and nvcc, the CUDA plugin too. A failed build is told in one sentence and does not fail the install of an
 // application: the backend says the same when it is first used.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -26,5 +26,22 @@ if (checkout || !prebuiltLoads()) {
   if (result.status !== 0) {
     if (checkout) process.exit(1);
     console.error('simmim: installed without its native addon; setBackend("simmim-cpu") will refuse until `npm rebuild simmim` succeeds');
+  }
+}
+
+function has(command) {
+  return spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0;
+}
+
+/** The plugin lies beside the addon in use, prebuilt or not. */
+function folderOfAddon() {
+  return dirname(require('node-gyp-build').path(root));
+}
+
+if (!checkout && has('nvcc') && has('nvidia-smi')) {
+  const folder = folderOfAddon();
+  if (!existsSync(join(folder, 'libsimmim_cuda.so'))) {
+    const result = spawnSync('npm', ['run', '--silent', 'build:cuda', '--', '--out', folder], { stdio: 'inherit', cwd: root });
+    if (result.status !== 0) console.error('simmim: installed without its CUDA plugin; setBackend("simmim-cuda") will refuse until `npm run build:cuda` succeeds in the package folder');
   }
 }

@@ -286,7 +286,7 @@ Napi::Value ReplaySync(const Napi::CallbackInfo& info) {
 Napi::Value DisposeProgram(const Napi::CallbackInfo& info) {
   return guarded(info, "disposeProgram", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
-    program_argument(e, info[0]).arena().device().synchronise();
+    program_argument(e, info[0]);
     e.join();
     e.programs.erase(info[0].As<Napi::Number>().Int32Value());
     sweep_arenas(e);

@@ -32,4 +32,8 @@ struct Gemm {
   float* row_sums = nullptr;          // [M], written: sums of op(A) over K, while it is packed (bias gradients)
 };
 
+/// Rows whose sums (of a bias gradient) are one partial result; a constant, so that the order of a sum is the shape's alone.
+constexpr int64_t kRowChunk = 128;
+SIMMIM_INLINE int64_t row_chunks(int64_t rows) { return (rows + kRowChunk - 1) / kRowChunk; }
+
 }  // namespace simmim

@@ -18,7 +18,7 @@ struct PluginError {
 };
 
 struct PluginDevice {
-  char name[128];            // "NVIDIA H200"
+  char name[256];            // "NVIDIA H200"
   uint64_t memory_bytes, free_bytes;
   int32_t major, minor;      // compute capability
   int32_t multiprocessors;

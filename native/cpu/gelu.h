@@ -2,6 +2,7 @@
 // Phi(x) + x phi(x) (Hendrycks and Gimpel 2016). Absolute error of Phi below 1e-7. The polynomials are our own
 // least-squares fits, reweighted towards equal error, against 40-digit values.
 #pragma once
+#include "../core/gelu_terms.h"
 #include "vec.h"
 
 namespace simmim::SIMMIM_ISA {
@@ -22,15 +23,15 @@ SIMMIM_INLINE Vec gelu_exp2(Vec p) {
 /// Phi(x), the normal distribution function: 1 - Phi(|x|) = 2^Q(|x|), one polynomial for the whole range, with Q(0) = -1. Its relative
 /// error is small around 0 and its absolute error everywhere, which is what x Phi(x) needs.
 SIMMIM_INLINE Vec gelu_phi(Vec x) {
-  const Vec t = min(abs(x), splat(14.0f));
-  Vec q = fma(splat(-1.09248219e-06f), t, splat(1.86076213e-05f));
-  q = fma(q, t, splat(-9.02325191e-05f));
-  q = fma(q, t, splat(-0.000356177596f));
-  q = fma(q, t, splat(0.00732561434f));
-  q = fma(q, t, splat(-0.0526555255f));
-  q = fma(q, t, splat(-0.459164679f));
-  q = fma(q, t, splat(-1.15110898f));
-  q = fma(q, t, splat(-1.0f));
+  const Vec t = min(abs(x), splat(GeluTerms::farthest));
+  Vec q = fma(splat(GeluTerms::q8), t, splat(GeluTerms::q7));
+  q = fma(q, t, splat(GeluTerms::q6));
+  q = fma(q, t, splat(GeluTerms::q5));
+  q = fma(q, t, splat(GeluTerms::q4));
+  q = fma(q, t, splat(GeluTerms::q3));
+  q = fma(q, t, splat(GeluTerms::q2));
+  q = fma(q, t, splat(GeluTerms::q1));
+  q = fma(q, t, splat(GeluTerms::q0));
   const Vec upper = gelu_exp2(max(q, splat(-126.0f)));
   return select(x < 0.0f, upper, 1.0f - upper);
 }
@@ -39,8 +40,8 @@ SIMMIM_INLINE Vec gelu(Vec x) { return x * gelu_phi(x); }
 
 SIMMIM_INLINE Vec gelu_derivative(Vec x) {
   const Vec square = x * x;
-  const Vec density = 0.39894228040143268f * gelu_exp2(max(square * -0.72134752044448170f, splat(-126.0f)));
-  return fma(x, select(square < 170.0f, density, Vec{}), gelu_phi(x));  // below 2^-122: zero, lest a huge x revive it
+  const Vec density = GeluTerms::density * gelu_exp2(max(square * GeluTerms::exponent, splat(-126.0f)));
+  return fma(x, select(square < GeluTerms::last_square, density, Vec{}), gelu_phi(x));  // below 2^-122: zero, lest a huge x revive it
 }
 
 }  // namespace simmim::SIMMIM_ISA

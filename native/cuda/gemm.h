@@ -6,7 +6,8 @@
 
 namespace simmim::cuda {
 
-/// As the CPU's gemm() (core/gemm.h), but without `row_sums`; with a finishing, C and its sides are dense (ldc = n).
+/// As the CPU's gemm() (core/gemm.h), but without `row_sums`; with a finishing, C and its sides are dense (ldc = n). In
+/// bf16, as elsewhere on GPUs, the bias is rounded before it is added, and what follows `pre` goes on from its rounded value.
 void gemm(const Gemm& g, Stream& stream);
 
 /// `batch` products with nothing but a bias to finish; A and B of the next one lie a_step and b_step elements further (0
@@ -15,10 +16,6 @@ void gemm_batch(const Gemm& g, int64_t batch, int64_t a_step, int64_t b_step, St
 
 /// y = GELU(x), element by element.
 void gelu_all(const Side& x, const Side& y, int64_t count, Stream& stream);
-
-/// Rows whose sums are partial results; a constant, so that the order of a sum is the shape's alone.
-constexpr int64_t kRowChunk = 128;
-inline int64_t row_chunks(int64_t rows) { return (rows + kRowChunk - 1) / kRowChunk; }
 
 /// One pass over dy [rows, n]: dz = dy * GELU'(pre) when there is `pre` (dz may be dy), and into `partials`
 /// [row_chunks(rows), n], when given, the sums of each chunk of rows of dz, or of dy without `pre`.

@@ -104,9 +104,13 @@ int prepare(void* session, const KernelCall* calls, size_t n, void** replayable,
 int replay(void* session, void* replayable, PluginError* error) {
   return with_session(session, error, [&](Session& s) { s.launch(*static_cast<Graph*>(replayable)); });
 }
-void forget(void*, void* replayable) { std::unique_ptr<Graph>(static_cast<Graph*>(replayable)).reset(); }
 int synchronise(void* session, PluginError* error) {
   return with_session(session, error, [](Session& s) { s.synchronise(); });
+}
+void forget(void* session, void* replayable) {
+  PluginError ignored{};  // of a lost device, whose graph still has to go
+  synchronise(session, &ignored);
+  std::unique_ptr<Graph>(static_cast<Graph*>(replayable)).reset();
 }
 int begin(void* session, const void* from, size_t bytes, void** ticket, PluginError* error) {
   return with_session(session, error, [&](Session& s) { *ticket = std::make_unique<Ticket>(s.begin(from, bytes)).release(); });

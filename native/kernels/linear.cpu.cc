@@ -24,7 +24,7 @@ void run(const Linear& k) {
 template <class T>
 static void activation_and_bias_grad(const LinearGrad& k, float* partials) {
   T* dz = static_cast<T*>(k.workspace);
-  const int64_t rows = k.rows(), n = k.outputs(), chunk = LinearGrad::kChunk;
+  const int64_t rows = k.rows(), n = k.outputs(), chunk = kRowChunk;
   if (k.pre.dtype == DType::f32) activation_and_bias_grad(rows, n, chunk, k.dy.as<T>(), k.pre.f32(), dz, partials);
   else activation_and_bias_grad(rows, n, chunk, k.dy.as<T>(), k.pre.bf16(), dz, partials);
 }

@@ -4,6 +4,7 @@
 // pre-activation `pre` = x W^T + b. 2 R I O flops forward, twice that for the gradient; every operand is read once
 // from memory, y (and pre) written once: bias, GELU and residual cost no traffic of their own.
 #pragma once
+#include "../core/gemm.h"
 #include "../core/kernel.h"
 
 namespace simmim {
@@ -70,9 +71,7 @@ struct LinearGrad {
   SIMMIM_INLINE int64_t outputs() const { return dy.dim(-1); }
   SIMMIM_INLINE int64_t rows() const { return dy.shape.span(0, dy.shape.rank - 1); }
 
-  /// Rows whose bias gradient is summed in one go; a constant, so that the sum's order is the shape's alone.
-  static constexpr int64_t kChunk = 128;
-  SIMMIM_INLINE int64_t chunks() const { return (rows() + kChunk - 1) / kChunk; }
+  SIMMIM_INLINE int64_t chunks() const { return row_chunks(rows()); }
   SIMMIM_INLINE bool wants_bias() const { return dbias.present() || dbias_sum.present(); }
   SIMMIM_INLINE size_t dz_bytes() const { return pre.present() ? (dy.bytes() + 63) / 64 * 64 : 0; }
   size_t workspace_bytes() const { return dz_bytes() + (wants_bias() ? static_cast<size_t>(chunks() * outputs()) * 4 : 0); }

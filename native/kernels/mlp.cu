@@ -64,7 +64,7 @@ void run(const Mlp& k, Stream& stream) {
 
 void run(const MlpGrad& k, Stream& stream) {
   const int64_t rows = k.rows(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
-  const MlpBlocks blocks = cuda_mlp_blocks(rows, hidden, k.dy.dtype);
+  const MlpBlocks blocks = k.cuda_blocks();
   const Side h{k.workspace, k.dy.dtype};
   float* const partials = reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.cuda_hidden_bytes());
   int64_t row = 0, chunks = 0;

@@ -9,18 +9,23 @@
 
 namespace simmim {
 
-/// Cut of R rows: as few blocks as may be, of one size (the last one shorter). It follows from R alone, because it
+/// Cut of R rows: as few blocks as may be, of one size (the last one shorter). It follows from the shape alone, because it
 /// decides the bits of the weights' gradients.
 struct MlpBlocks {
   static constexpr int64_t kMost = 2048;  // 4 to 16 MB of hidden activations in the usual models
   int64_t count, size;
 };
-SIMMIM_INLINE MlpBlocks mlp_blocks(int64_t rows) {
-  const int64_t least = (rows + MlpBlocks::kMost - 1) / MlpBlocks::kMost, size = least > 0 ? (rows + least - 1) / least : 0;
+SIMMIM_INLINE MlpBlocks mlp_blocks(int64_t rows, int64_t most = MlpBlocks::kMost) {
+  const int64_t least = (rows + most - 1) / most, size = least > 0 ? (rows + least - 1) / least : 0;
   return {size > 0 ? (rows + size - 1) / size : 0, size};
 }
-SIMMIM_INLINE size_t mlp_hidden_bytes(int64_t rows, int64_t hidden, DType dtype) {
-  return (static_cast<size_t>(mlp_blocks(rows).size * hidden) * size_of(dtype) + 63) / 64 * 64;
+/// On a GPU: blocks whose hidden activations take about 32 MiB and stay in its cache, but enough rows to fill it.
+SIMMIM_INLINE MlpBlocks cuda_mlp_blocks(int64_t rows, int64_t hidden, DType dtype) {
+  const int64_t fitting = hidden > 0 ? (int64_t{32} << 20) / (hidden * static_cast<int64_t>(size_of(dtype))) : rows;
+  return mlp_blocks(rows, fitting > 4096 ? fitting : 4096);
+}
+SIMMIM_INLINE size_t mlp_hidden_bytes(const MlpBlocks& blocks, int64_t hidden, DType dtype) {
+  return (static_cast<size_t>(blocks.size * hidden) * size_of(dtype) + 63) / 64 * 64;
 }
 
 inline void check_mlp_weights(const Tensor& x, const Tensor& w1, const Tensor& w2) {
@@ -52,7 +57,8 @@ struct Mlp {
                   optional_in("residual", &Mlp::residual, kFloat), out("y", &Mlp::y, kFloat), optional_out("pre", &Mlp::pre, kFloat));
   }
   SIMMIM_INLINE int64_t rows() const { return x.shape.span(0, x.shape.rank - 1); }
-  size_t workspace_bytes() const { return mlp_hidden_bytes(rows(), w1.dim(0), x.dtype); }
+  size_t workspace_bytes() const { return mlp_hidden_bytes(mlp_blocks(rows()), w1.dim(0), x.dtype); }
+  size_t cuda_workspace_bytes() const { return mlp_hidden_bytes(cuda_mlp_blocks(rows(), w1.dim(0), x.dtype), w1.dim(0), x.dtype); }
   void check() const {
     check_mlp_weights(x, w1, w2);
     check_mlp_bias("b1", b1, w1.dim(0), "w1");
@@ -84,8 +90,16 @@ struct MlpGrad {
                   out("dw2", &MlpGrad::dw2, kF32), out("db2", &MlpGrad::db2, kF32));
   }
   SIMMIM_INLINE int64_t rows() const { return x.shape.span(0, x.shape.rank - 1); }
-  SIMMIM_INLINE size_t hidden_bytes() const { return mlp_hidden_bytes(rows(), w1.dim(0), dy.dtype); }
+  SIMMIM_INLINE size_t hidden_bytes() const { return mlp_hidden_bytes(mlp_blocks(rows()), w1.dim(0), dy.dtype); }
   size_t workspace_bytes() const { return hidden_bytes() + static_cast<size_t>(mlp_blocks(rows()).count * (w1.dim(0) + w2.dim(0))) * 4; }
+  /// On a GPU: h, then dz of a block of rows, then sums of each kRowChunk rows of dz [.., H], afterwards of dy [.., O].
+  SIMMIM_INLINE MlpBlocks cuda_blocks() const { return cuda_mlp_blocks(rows(), w1.dim(0), dy.dtype); }
+  SIMMIM_INLINE size_t cuda_hidden_bytes() const { return mlp_hidden_bytes(cuda_blocks(), w1.dim(0), dy.dtype); }
+  size_t cuda_workspace_bytes() const {
+    const int64_t chunks = row_chunks(cuda_blocks().size) * cuda_blocks().count, all = row_chunks(rows());
+    const int64_t sums = chunks * w1.dim(0), sums2 = all * w2.dim(0);
+    return cuda_hidden_bytes() + static_cast<size_t>(sums > sums2 ? sums : sums2) * 4;
+  }
   void check() const {
     check_mlp_weights(x, w1, w2);
     check_linear_output("dy", dy, x, w2.dim(0));

@@ -48,15 +48,19 @@ struct SumIntegers : Exact<int32_t> {
 };
 template <class T>
 struct Largest : Exact<T> {
-  static constexpr int64_t zero = -2147483647 - 1;
   static SIMMIM_DEVICE int64_t join(int64_t a, int64_t x) { return x > a ? x : a; }
   static SIMMIM_DEVICE int64_t combine(int64_t a, int64_t b) { return join(a, b); }
 };
 template <class T>
 struct Smallest : Exact<T> {
-  static constexpr int64_t zero = 2147483647;
   static SIMMIM_DEVICE int64_t join(int64_t a, int64_t x) { return x < a ? x : a; }
   static SIMMIM_DEVICE int64_t combine(int64_t a, int64_t b) { return join(a, b); }
+};
+struct LargestInteger : Largest<int32_t> {
+  static constexpr int64_t zero = -2147483647 - 1;
+};
+struct SmallestInteger : Smallest<int32_t> {
+  static constexpr int64_t zero = 2147483647;
 };
 struct AllTrue : Smallest<uint8_t> {
   static constexpr int64_t zero = 1;
@@ -216,7 +220,7 @@ __global__ void arg_reduce_rows(const T* x, int64_t n, int64_t rows, int32_t* y,
     T value = best.value;
     int64_t at = best.at;
     for (int step = kWarpSize / 2; step > 0; step /= 2) {
-      const Best<T> other{__shfl_xor_sync(kAllLanes, value, step), __shfl_xor_sync(kAllLanes, at, step)};
+      const Best<T> other{static_cast<T>(__shfl_xor_sync(kAllLanes, value, step)), __shfl_xor_sync(kAllLanes, at, step)};
       const Best<T> both = better(Best<T>{value, at}, other);
       value = both.value;
       at = both.at;
@@ -250,8 +254,8 @@ void reduce_integers(const Reduce& k, Stream& stream) {
   switch (k.op) {
     case Reduce::sum: return reduce<SumIntegers>(k, stream);
     case Reduce::prod: return for_each(stream, k.y.count(), MultiplyIntegers{k.x.i32(), k.y.i32(), k.x.dim(1), k.x.dim(2)});
-    case Reduce::max: return reduce<Largest<int32_t>>(k, stream);
-    default: return reduce<Smallest<int32_t>>(k, stream);
+    case Reduce::max: return reduce<LargestInteger>(k, stream);
+    default: return reduce<SmallestInteger>(k, stream);
   }
 }
 

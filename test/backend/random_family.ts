@@ -1,14 +1,14 @@
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import { expect, it } from 'vitest';
-import '../../ts/backend';
 import { loadAddon } from '../../ts/native';
+import { activate, alikeDevices, nativeDevices } from '../helpers/devices';
 import { Draw } from './draw';
 
 const CASES = Number(process.env.SIMMIM_RANDOM_CASES ?? 200);
 /** At the machine's own level every case runs, at the lower ones every fourth, or every one where a number was asked for. */
 const EVERY_AT_LOWER_LEVELS = process.env.SIMMIM_RANDOM_CASES ? 1 : 4;
-const THREADS = [1, 2];
+const OWN_LEVEL = loadAddon().info().isa;
 
 type Values = Float32Array | Int32Array | Uint8Array;
 interface Result {
@@ -58,35 +58,27 @@ function expectAlike(ours: Outcome, theirs: Outcome, tolerance: number, scale: S
 function expectSameBits(a: Outcome, b: Outcome, label: string): void {
   const bits = (o: Outcome): Buffer[] => (o === 'throws' ? [] : o.map(({ values }) => Buffer.from(values.buffer, values.byteOffset, values.byteLength)));
   const [first, second] = [bits(a), bits(b)];
-  expect(first.length === second.length && first.every((bytes, i) => bytes.equals(second[i] as Buffer)), `${label}: the bits depend on the number of threads`).toBe(true);
+  expect(first.length === second.length && first.every((bytes, i) => bytes.equals(second[i] as Buffer)), `${label}: the bits differ`).toBe(true);
 }
 
-/** A test: random cases on our backend at every instruction-set level (EVERY_AT_LOWER_LEVELS), with equal bits on one and two threads, against `reference` (the cpu backend running the same). */
+/**
+ * A test: random cases on the backend under test in every configuration (EVERY_AT_LOWER_LEVELS), with the same bits whatever the
+ * number of threads or their order, against `reference` (the cpu backend running the same).
+ */
 export function family(name: string, tolerance: number, make: (d: Draw) => Case, { scale = 'value', reference }: { scale?: Scale; reference?: (d: Draw) => () => tf.Tensor | tf.Tensor[] } = {}): void {
-  const addon = loadAddon();
-  const { isaLevels, isa, threads } = addon.info();
-  it(`${name}: ${CASES} random cases`, () => {
+  it(`${name}: ${CASES} random cases`, async () => {
     const cases = Array.from({ length: CASES }, (_, i) => make(new Draw(i)));
     tf.setBackend('cpu');
     const theirs = cases.map(([, f], i) => outcome(reference ? reference(new Draw(i)) : f));
-    tf.setBackend('simmim-cpu');
-    try {
-      for (const level of isaLevels) {
-        addon.setIsa(level);
-        const chosen = cases.map((_, i) => i).filter((i) => level === isa || i % EVERY_AT_LOWER_LEVELS === 0);
-        const runs = THREADS.map((count) => {
-          addon.setThreads(count);
-          return new Map(chosen.map((i) => [i, outcome((cases[i] as Case)[1])]));
-        }) as [Map<number, Outcome>, Map<number, Outcome>];
-        for (const i of chosen) {
-          const label = `case ${i} at ${level}: ${(cases[i] as Case)[0]}`;
-          expectAlike(runs[0].get(i) as Outcome, theirs[i] as Outcome, tolerance, scale, label);
-          expectSameBits(runs[0].get(i) as Outcome, runs[1].get(i) as Outcome, label);
-        }
+    for (const device of nativeDevices()) {
+      await activate(device);
+      const chosen = cases.map(([label, f], i) => ({ label, f, i })).filter(({ i }) => device.isa === undefined || device.isa === OWN_LEVEL || i % EVERY_AT_LOWER_LEVELS === 0);
+      const ours = new Map(chosen.map(({ f, i }) => [i, outcome(f)]));
+      for (const { label, i } of chosen) expectAlike(ours.get(i) as Outcome, theirs[i] as Outcome, tolerance, scale, `case ${i} on ${device.name}: ${label}`);
+      for (const other of alikeDevices(device)) {
+        await activate(other);
+        for (const { label, f, i } of chosen) expectSameBits(ours.get(i) as Outcome, outcome(f), `case ${i} on ${device.name} with ${other.name}: ${label}`);
       }
-    } finally {
-      addon.setIsa(isa);
-      addon.setThreads(threads);
     }
   });
 }

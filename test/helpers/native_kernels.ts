@@ -1,22 +1,52 @@
-import { type NativeTensor, loadAddon } from '../../ts/native';
+import { CUDA_BACKEND } from '../../ts/backend';
+import { type NativeTensor, loadAddon, openCuda } from '../../ts/native';
+import { OWN_BACKEND } from './devices';
 
-/** Calling native kernels straight from a test: uploads, outputs, reads, and one run per instruction-set level. */
+/** Calling native kernels straight from a test: uploads, outputs, reads, and one run per instruction-set level, or on the GPU. */
 
 const addon = loadAddon();
 const { isaLevels: LEVELS, threads: THREADS, isa: ISA } = addon.info();
+const ON_GPU = OWN_BACKEND === CUDA_BACKEND;
 const live: NativeTensor[] = [];
+
+/** The device under test, for storages that a test makes itself. */
+export const DEVICE = ON_GPU ? openCuda() : 0;
+
+function setOrder(order: string): void {
+  process.env.SIMMIM_EMULATION_ORDER = order;
+}
+
+/**
+ * What `run` returns at every instruction-set level, once for each setting that must not change a bit: 1, 2 and 5 threads;
+ * on the GPU, for each order in which its emulation runs blocks and threads.
+ */
+export function everyLevel<T>(run: () => T): { level: string; runs: [T, ...T[]] }[] {
+  try {
+    if (ON_GPU) {
+      return [{ level: 'cuda', runs: ['forward', 'reverse', 'shuffle'].map((order) => (setOrder(order), run())) as [T, ...T[]] }];
+    }
+    return LEVELS.map((level) => {
+      addon.setIsa(level);
+      return { level, runs: [1, 2, 5].map((threads) => (addon.setThreads(threads), run())) as [T, ...T[]] };
+    });
+  } finally {
+    addon.setIsa(ISA);
+    addon.setThreads(THREADS);
+    if (ON_GPU) setOrder('forward');
+  }
+}
 
 export const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 export function input(shape: readonly number[], values: ArrayLike<number>, dtype: 'f32' | 'i32' = 'f32'): NativeTensor {
   const host = dtype === 'i32' ? Int32Array.from(values) : Float32Array.from(values);
-  const tensor = { storage: { handle: addon.upload(dtype === 'i32' ? 1 : 0, host, host.length), dtype }, shape };
+  const tensor = { storage: { handle: addon.upload(dtype === 'i32' ? 1 : 0, host, host.length, DEVICE), dtype, device: DEVICE }, shape };
   live.push(tensor);
   return tensor;
 }
 
 export function output(shape: readonly number[]): NativeTensor {
-  const tensor: NativeTensor = { storage: { handle: 0, dtype: 'f32' }, shape };
+  const tensor: NativeTensor = { storage: { handle: 0, dtype: 'f32', device: DEVICE }, shape };
   live.push(tensor);
   return tensor;
 }
@@ -27,32 +57,21 @@ export function read(tensor: NativeTensor): Float32Array {
   return values;
 }
 
-/**
- * What `call` returns, for each instruction-set level of the machine; with 1, 2 and 5 threads the bits must be equal.
- * Every tensor made inside is released again.
- */
+/** What `call` returns at every level; the bits of its settings must be equal. Every tensor made inside is released again. */
 export function onEveryLevel(call: () => Record<string, Float32Array>): { level: string; values: Record<string, Float32Array> }[] {
-  try {
-    return LEVELS.map((level) => {
-      addon.setIsa(level);
-      const runs = [1, 2, 5].map((threads) => {
-        addon.setThreads(threads);
-        const values = call();
-        for (const tensor of live.splice(0)) if (tensor.storage.handle) addon.release(tensor.storage.handle);
-        return values;
-      });
-      const [first, ...others] = runs as [Record<string, Float32Array>];
-      for (const other of others) {
-        for (const name of Object.keys(first)) {
-          if (Buffer.compare(bytes(first[name] as Float32Array), bytes(other[name] as Float32Array)) !== 0) throw new Error(`${name} depends on the number of threads (${level})`);
-        }
+  const levels = everyLevel(() => {
+    const values = call();
+    for (const tensor of live.splice(0)) if (tensor.storage.handle) addon.release(tensor.storage.handle);
+    return values;
+  });
+  return levels.map(({ level, runs: [first, ...others] }) => {
+    for (const other of others) {
+      for (const name of Object.keys(first)) {
+        if (Buffer.compare(bytes(first[name] as Float32Array), bytes(other[name] as Float32Array)) !== 0) throw new Error(`${name} depends on the number of threads or their order (${level})`);
       }
-      return { level, values: first };
-    });
-  } finally {
-    addon.setIsa(ISA);
-    addon.setThreads(THREADS);
-  }
+    }
+    return { level, values: first };
+  });
 }
 
 const bytes = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);

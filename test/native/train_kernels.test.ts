@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { kernels } from '../../ts/native';
 import { Rng, philox, uniformFromWord } from '../../ts/rng';
+import { lacking } from '../helpers/devices';
 import { distance, input, onEveryLevel, output, read, size } from '../helpers/native_kernels';
 
 // The kernels around the matrix products against plain double-precision formulas, at every instruction-set level.
@@ -20,7 +21,7 @@ function expectClose(runs: ReturnType<typeof onEveryLevel>, want: Record<string,
   }
 }
 
-describe('layer_norm', () => {
+describe.skipIf(lacking('layer_norm'))('layer_norm', () => {
   test.each([[0, 5], [1, 1], [3, 7], [5, 16], [2, 96], [7, 129], [1100, 24], [3, 1024]])('%i rows of %i channels', (rows, channels) => {
     const [x, dy, gamma, beta] = [uniform(rows * channels).map((v) => v * 3 + 2), uniform(rows * channels), uniform(channels), uniform(channels)];
     const eps = 1e-5;
@@ -53,7 +54,7 @@ describe('layer_norm', () => {
   });
 });
 
-test('mask_tokens and its gradient', () => {
+test.skipIf(lacking('mask_tokens'))('mask_tokens and its gradient', () => {
   const shape = [3, 200, 19];
   const [x, dy, token, mask] = [uniform(size(shape)), uniform(size(shape)), uniform(19), Float32Array.from({ length: 600 }, (_, i) => (i % 7 === 0 ? 0.25 : i % 2))];
   const runs = onEveryLevel(() => {
@@ -69,7 +70,7 @@ test('mask_tokens and its gradient', () => {
   expectClose(runs, { y: x.map((v, i) => v * (1 - at(i)) + (token[i % 19] as number) * at(i)), dx: dy.map((d, i) => d * (1 - at(i))), dtoken });
 });
 
-describe('masked_loss', () => {
+describe.skipIf(lacking('masked_loss'))('masked_loss', () => {
   const loss = { l1: Math.abs, l2: (d: number) => d * d, smooth_l1: (d: number) => (Math.abs(d) < 0.5 ? (d * d) / 1 : Math.abs(d) - 0.25) };
   const slope = { l1: Math.sign, l2: (d: number) => 2 * d, smooth_l1: (d: number) => (Math.abs(d) < 0.5 ? d / 0.5 : Math.sign(d)) };
   const cases = (['l1', 'l2', 'smooth_l1'] as const).flatMap((kind) => [[kind, 2, 3, 2, 1, 32, 4], [kind, 1, 1, 3, 3, 16, 16], [kind, 2, 2, 2, 4, 4, 8], [kind, 1, 3, 1, 1, 7, 7]] as const);
@@ -112,7 +113,7 @@ describe('masked_loss', () => {
   });
 });
 
-test('pixel_shuffle and back', () => {
+test.skipIf(lacking('pixel_shuffle'))('pixel_shuffle and back', () => {
   const pred = uniform(2 * 3 * 4 * 12);
   const want = new Float32Array(pred.length);
   pred.forEach((v, at) => {
@@ -131,7 +132,7 @@ test('pixel_shuffle and back', () => {
 
 describe('the random kernels follow the clock', () => {
   const [seed, step, micro, site, batch] = [-5, 1234567, 2, 77, 5];
-  test.each([[6, 6, 22, 8], [3, 5, 0, 1], [3, 5, 15, 2], [48, 48, 1382, 1]])('random_mask: %i x %i cells, %i hidden, repeat %i', (rows, columns, count, repeat) => {
+  test.skipIf(lacking('random_mask')).each([[6, 6, 22, 8], [3, 5, 0, 1], [3, 5, 15, 2], [48, 48, 1382, 1]])('random_mask: %i x %i cells, %i hidden, repeat %i', (rows, columns, count, repeat) => {
     const cells = rows * columns;
     const want = new Float32Array(batch * cells * repeat * repeat);
     for (let b = 0; b < batch; b++) {
@@ -150,7 +151,7 @@ describe('the random kernels follow the clock', () => {
     for (const { values } of runs) expect(values.y).toEqual(want);
   });
 
-  test('drop_path and its gradient', () => {
+  test.skipIf(lacking('drop_path'))('drop_path and its gradient', () => {
     const shape = [batch, 3, 7];
     const rate = 0.4;
     const [x, residual, dy] = [uniform(105), uniform(105), uniform(105)];
@@ -169,7 +170,7 @@ describe('the random kernels follow the clock', () => {
 });
 
 describe('the optimizer on flat buffers', () => {
-  test('accumulate adds or overwrites at its offset only', () => {
+  test.skipIf(lacking('accumulate'))('accumulate adds or overwrites at its offset only', () => {
     const [flat, gradient] = [uniform(100), uniform(37)];
     for (const overwrite of [false, true]) {
       const want = flat.map((v, i) => (i >= 40 && i < 77 ? (overwrite ? 0 : v) + (gradient[i - 40] as number) : v));
@@ -182,7 +183,7 @@ describe('the optimizer on flat buffers', () => {
     }
   });
 
-  test.each([0, 1, 1000, 200_001])('grad_norm of %i values', (n) => {
+  test.skipIf(lacking('grad_norm')).each([0, 1, 1000, 200_001])('grad_norm of %i values', (n) => {
     const flat = uniform(n);
     const runs = onEveryLevel(() => {
       const y = output([]);
@@ -193,7 +194,7 @@ describe('the optimizer on flat buffers', () => {
   });
 
   const hyper = [1e-3, 0.05, 0.1, 0.001, 1e-8, 1 - 0.9 ** 3, 1 - 0.999 ** 3, 5].map(Math.fround);
-  test.each([3, 20, Infinity, NaN])('adamw with a gradient norm of %f', (norm) => {
+  test.skipIf(lacking('adamw')).each([3, 20, Infinity, NaN])('adamw with a gradient norm of %f', (norm) => {
     const n = 70_003;
     const ends = [1, 1, 33, 40_000, n];
     const [lrScale, decayScale] = [uniform(5).map(Math.abs), Float32Array.of(0, 1, 1, 0, 1)];

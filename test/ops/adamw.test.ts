@@ -52,7 +52,7 @@ function step(state: Buffers, gradient: Float32Array, hyper: AdamwHyper, norm?: 
   });
 }
 
-describe.each([COMPOSED, ...nativeDevices()])('adamw on $name', (device: Device) => {
+describe.each([COMPOSED, ...nativeDevices('adamw')])('adamw on $name', (device: Device) => {
   test.each([
     ['clipped', HYPER],
     ['with a norm below the limit', { ...HYPER, clip: 1e6 }],

@@ -19,7 +19,7 @@ interface Block {
   tolerance: Record<string, number>;
 }
 
-const DEVICES: Device[] = [COMPOSED, ...nativeDevices()];
+const DEVICES: Device[] = [COMPOSED, ...nativeDevices('window_attention')];
 
 /** Windows as rows [windows, heads, N, d] of one image -> the map [1, H, W, C], in the order the block had before the shift. */
 function toMap(values: ArrayLike<number>, { dim, heads, resolution: r, window_used: w, shift_used: s }: Block): Float32Array {

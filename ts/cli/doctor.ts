@@ -3,7 +3,7 @@ import { cpus, totalmem } from 'node:os';
 import sharp from 'sharp';
 import { CPU_BACKEND, runsInJavaScript } from '../backend';
 import { SimmimError } from '../errors';
-import { kernels, loadAddon } from '../native';
+import { inspectCuda, kernels, loadAddon } from '../native';
 import { versions } from '../train/run';
 import { useBackend } from './backend';
 
@@ -30,4 +30,21 @@ export async function doctor(print: (line: string) => void): Promise<void> {
   const product = tf.tidy(() => Array.from(tf.matMul(tf.tensor2d([[1, 2], [3, 4]]), tf.tensor2d([[5, 6], [7, 8]])).dataSync()));
   if (product.join() !== '19,22,43,50') throw new SimmimError('internal', 'doctor', `a 2 x 2 matrix product gave ${product.join()}, expected 19,22,43,50: the addon computes wrongly on this machine`);
   line('self-test', 'a matrix product is right');
+  describeCuda(line);
+}
+
+/** The CUDA plugin, its devices and what they lack, or the reason why there is none. */
+function describeCuda(line: (key: string, value: string) => void): void {
+  try {
+    const { file, build, runtime, devices, hostOnlyKernels } = inspectCuda();
+    line('cuda plugin', `${file}; ${build}`);
+    line('cuda runtime', runtime);
+    for (const { name, computeCapability, multiprocessors, memoryBytes, freeBytes } of devices) {
+      line('cuda device', `${name}, compute capability ${computeCapability}, ${multiprocessors} multiprocessors, ${(freeBytes / 2 ** 30).toFixed(1)} of ${(memoryBytes / 2 ** 30).toFixed(1)} GiB free`);
+    }
+    line('on the CPU only', hostOnlyKernels.length > 0 ? hostOnlyKernels.join(', ') : 'none');
+  } catch (error) {
+    if (!(error instanceof SimmimError)) throw error;
+    line('cuda', `not available: ${error.message}`);
+  }
 }

@@ -9,6 +9,7 @@ import { versions } from '../train/run';
 import { collect, wholeNumber } from './arguments';
 import { registerAblate } from './ablate';
 import { registerAvgDist } from './avgdist';
+import { addDeviceOption } from './backend';
 import { registerCluster } from './cluster';
 import { registerConvert } from './convert';
 import { doctor } from './doctor';
@@ -77,6 +78,7 @@ export function program(): Command {
   registerPack(cli, print);
   registerCluster(cli, print);
   cli.command('doctor').description('check this installation').action(() => doctor(print));
+  addDeviceOption(cli);
   for (const command of [cli, ...cli.commands]) command.exitOverride().configureOutput({ writeErr: () => undefined }).allowExcessArguments(false).showSuggestionAfterError(false);
   return cli;
 }

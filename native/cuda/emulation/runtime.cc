@@ -100,7 +100,7 @@ class Memory {
 
 Memory memory;
 
-/// SIMMIM_EMULATION_LOSE=n: the n-th piece of work that sees the variable fails as if it had touched a wrong address,
+/// SIMMIM_EMULATION_LOSE=n: the n-th kernel or graph that sees the variable fails as if it had touched a wrong address,
 /// and so does everything after it.
 std::atomic<bool> lost{false};
 bool lost_by_now() {
@@ -112,7 +112,7 @@ bool lost_by_now() {
 
 }  // namespace
 
-cudaError_t enqueue(cudaStream_t stream, const char* what, std::function<void()> work) {
+static cudaError_t enqueue_unless(bool gone, cudaStream_t stream, const char* what, std::function<void()> work) {
   auto whole = [what, work = std::move(work)] {
     work();
     memory.check(what);
@@ -121,10 +121,12 @@ cudaError_t enqueue(cudaStream_t stream, const char* what, std::function<void()>
     stream->capturing->work.push_back(std::move(whole));
     return cudaSuccess;
   }
-  if (lost_by_now()) return cudaErrorIllegalAddress;
+  if (gone) return cudaErrorIllegalAddress;
   whole();
   return cudaSuccess;
 }
+
+cudaError_t enqueue(cudaStream_t stream, const char* what, std::function<void()> work) { return enqueue_unless(!stream->capturing && lost_by_now(), stream, what, std::move(work)); }
 
 }  // namespace simmim::emulation
 
@@ -166,10 +168,10 @@ cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
 }
 cudaError_t cudaFreeHost(void* data) { return std::free(data), cudaSuccess; }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  return simmim::emulation::enqueue(stream, "cudaMemcpyAsync", [=] { std::memmove(to, from, bytes); });
+  return simmim::emulation::enqueue_unless(simmim::emulation::lost, stream, "cudaMemcpyAsync", [=] { std::memmove(to, from, bytes); });
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
-  return simmim::emulation::enqueue(stream, "cudaMemsetAsync", [=] { std::memset(to, value, bytes); });
+  return simmim::emulation::enqueue_unless(simmim::emulation::lost, stream, "cudaMemsetAsync", [=] { std::memset(to, value, bytes); });
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = std::make_unique<EmulatedStream>().release(), cudaSuccess; }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) { return std::unique_ptr<EmulatedStream>(stream).reset(), cudaSuccess; }
