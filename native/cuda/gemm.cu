@@ -4,31 +4,11 @@
 #include "gelu.cuh"
 #include "launch.cuh"
 #include "products.h"
-#include "vec.cuh"
+#include "side.cuh"
 
 namespace simmim::cuda {
 
 namespace {
-
-constexpr int kMany = 8;  // values that a thread takes at a time where addresses allow it
-
-SIMMIM_DEVICE float load_one(const Side& side, int64_t at) {
-  return side.dtype == DType::f32 ? static_cast<const float*>(side.data)[at] : bf16_to_float(static_cast<const uint16_t*>(side.data)[at]);
-}
-SIMMIM_DEVICE void store_one(const Side& side, int64_t at, float v) {
-  if (side.dtype == DType::f32) static_cast<float*>(side.data)[at] = v;
-  else static_cast<uint16_t*>(side.data)[at] = float_to_bf16(v);
-}
-SIMMIM_DEVICE Pack<kMany> load_many(const Side& side, int64_t at) {
-  if (side.dtype == DType::bf16) return load_pack(static_cast<const uint16_t*>(side.data) + at);
-  const Pack<4> v = load_pack(static_cast<const float*>(side.data) + at), w = load_pack(static_cast<const float*>(side.data) + at + 4);
-  return {{v[0], v[1], v[2], v[3], w[0], w[1], w[2], w[3]}};
-}
-SIMMIM_DEVICE void store_many(const Side& side, int64_t at, const Pack<kMany>& v) {
-  if (side.dtype == DType::bf16) return store_pack(static_cast<uint16_t*>(side.data) + at, v);
-  store_pack(static_cast<float*>(side.data) + at, {{v[0], v[1], v[2], v[3]}});
-  store_pack(static_cast<float*>(side.data) + at + 4, {{v[4], v[5], v[6], v[7]}});
-}
 
 /// v = from; v = GELU(v) if `gelu`; v *= GELU'(gelu_of); v += residual; c = v.
 struct Finishing {

@@ -22,16 +22,21 @@ endif()
 if(SIMMIM_BUILD_CUDA)
   set(CMAKE_CUDA_ARCHITECTURES OFF)  # the targets are named below, in words that every CMake passes on
   enable_language(CUDA)
+  foreach(kind STANDARD EXTENSION)  # CMake before 3.26 does not know that nvcc 12 speaks C++20
+    if(NOT CMAKE_CUDA20_${kind}_COMPILE_OPTION)
+      set(CMAKE_CUDA20_${kind}_COMPILE_OPTION "-std=c++20")
+    endif()
+  endforeach()
   add_library(simmim_cuda SHARED ${CUDA_HOST_SOURCES} ${CUDA_DEVICE_SOURCES})
   target_include_directories(simmim_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
-  target_compile_options(simmim_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-O3;-lineinfo;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-Wno-parentheses>"
+  target_compile_options(simmim_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-O3;-lineinfo;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-Wno-parentheses>"
     "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-gencode arch=compute_80,code=sm_80>"
     "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-gencode arch=compute_90a,code=sm_90a>"
     "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-gencode arch=compute_90,code=compute_90>")
   if(SIMMIM_WERROR)
     target_compile_options(simmim_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings -Xcompiler=-Werror>")
   endif()
-  set_target_properties(simmim_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_VISIBILITY_PRESET hidden)
+  set_target_properties(simmim_cuda PROPERTIES CUDA_STANDARD 20 CUDA_RUNTIME_LIBRARY Static CUDA_VISIBILITY_PRESET hidden)
   # cuBLASLt is opened at run time; its header, where there is one, checks our declarations (cublas_lt_check.cc).
   find_path(SIMMIM_CUBLASLT_INCLUDE cublasLt.h HINTS ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   if(SIMMIM_CUBLASLT_INCLUDE)

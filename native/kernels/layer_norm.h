@@ -59,6 +59,10 @@ struct LayerNormGrad {
   SIMMIM_INLINE int64_t chunk() const { return rows() > 1024 ? (rows() + 63) / 64 : 16; }
   SIMMIM_INLINE int64_t chunks() const { return (rows() + chunk() - 1) / chunk(); }
   size_t workspace_bytes() const { return dgamma.present() ? static_cast<size_t>(chunks() * 2 * x.dim(-1)) * 4 : 0; }
+  /// On a GPU one block for each chunk: at most 528, four for each multiprocessor of an H100.
+  SIMMIM_INLINE int64_t cuda_chunk() const { return rows() > 528 * 16 ? (rows() + 527) / 528 : 16; }
+  SIMMIM_INLINE int64_t cuda_chunks() const { return (rows() + cuda_chunk() - 1) / cuda_chunk(); }
+  size_t cuda_workspace_bytes() const { return dgamma.present() ? static_cast<size_t>(cuda_chunks() * 2 * x.dim(-1)) * 4 : 0; }
   void check() const {
     require(x.shape.rank >= 1 && x.dim(-1) > 0, "x has no channels, expected [..., C]");
     require(dy.shape == x.shape, "dy has another shape than x");

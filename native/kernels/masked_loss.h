@@ -41,6 +41,10 @@ struct MaskedLoss {
                   out("scale", &MaskedLoss::scale, kF32), par("kind", &MaskedLoss::kind), par("beta", &MaskedLoss::beta));
   }
   size_t workspace_bytes() const { return static_cast<size_t>(pred.dim(0) * pred.dim(1)) * (8 + 4 * static_cast<size_t>(target.dim(3))); }
+  /// On a GPU: the sums of the losses, then of the mask, of blocks of kCudaRows rows of pixels.
+  static constexpr int64_t kCudaRows = 32;
+  SIMMIM_INLINE int64_t cuda_blocks() const { return (target.shape.span(0, 3) + kCudaRows - 1) / kCudaRows; }
+  size_t cuda_workspace_bytes() const { return static_cast<size_t>(cuda_blocks()) * 16; }
   void check() const {
     check_masked_loss(pred, target, mask, kind, beta);
     require(loss.count() == 1 && scale.count() == 1, "loss and scale have %lld and %lld values, expected scalars", (long long)loss.count(), (long long)scale.count());
@@ -64,6 +68,7 @@ struct MaskedLossGrad {
                   in("scale", &MaskedLossGrad::scale, kF32), out("dpred", &MaskedLossGrad::dpred, kF32), par("kind", &MaskedLossGrad::kind), par("beta", &MaskedLossGrad::beta));
   }
   size_t workspace_bytes() const { return static_cast<size_t>(pred.dim(0) * pred.dim(1) * target.dim(3)) * 4; }
+  size_t cuda_workspace_bytes() const { return 0; }
   void check() const {
     check_masked_loss(pred, target, mask, kind, beta);
     require(dy.count() == 1 && scale.count() == 1, "dy and scale have %lld and %lld values, expected scalars", (long long)dy.count(), (long long)scale.count());

@@ -50,16 +50,7 @@ void run(const PatchEmbed& k) {
 
 void run(const PatchEmbedGrad& k) {
   const PatchGrid grid = patch_grid(k.images, k.patch);
-  LinearGrad dense = k.dense();
-  Tensor patches = dense.dy;  // [tokens, Cin * p * p]
-  patches.shape.dims[1] = grid.patch_size();
-  patches.data = nullptr;
-  dense.x = dense.dx = patches;
-  dense.dx.dtype = DType::f32;
-  char* const workspace = static_cast<char*>(k.workspace);
-  if (k.wants_weight()) dense.x.data = workspace;
-  if (k.dimages.present()) dense.dx.data = workspace + k.unfolded_bytes();
-  if (dense.workspace_bytes()) dense.workspace = workspace + k.unfolded_bytes() + k.folded_bytes();
+  const LinearGrad dense = k.dense_inside();
   if (dense.x.present()) unfold(grid, k.images.f32(), dense.x.data, k.dy.dtype);
   run(dense);
   if (!k.dimages.present()) return;

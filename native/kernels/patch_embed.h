@@ -80,6 +80,20 @@ struct PatchEmbedGrad {
     k.dweight = dweight, k.dweight_sum = dweight_sum, k.dbias = dbias, k.dbias_sum = dbias_sum;
     return k;
   }
+  /// The same with its patches, their gradients and its workspace inside ours.
+  SIMMIM_INLINE LinearGrad dense_inside() const {
+    LinearGrad k = dense();
+    Tensor patches = k.dy;  // [tokens, Cin * p * p]
+    patches.shape.dims[1] = patch_grid(images, patch).patch_size();
+    char* const place = static_cast<char*>(workspace);
+    patches.data = wants_weight() ? place : nullptr;
+    k.x = patches;
+    patches.data = dimages.present() ? place + unfolded_bytes() : nullptr;
+    patches.dtype = DType::f32;
+    k.dx = patches;
+    k.workspace = k.workspace_bytes() ? place + unfolded_bytes() + folded_bytes() : nullptr;
+    return k;
+  }
   SIMMIM_INLINE size_t workspace_bytes() const { return unfolded_bytes() + folded_bytes() + dense().workspace_bytes(); }
   void check() const {
     check_patches("images", images, weight, dy, "dy", patch);
