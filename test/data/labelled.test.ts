@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { checkLabelledSplits, findSplits, openDataset, openImageFolder, openLabelledSplits, type ImageDataset } from '../../ts/data';
+import { checkLabelledSplits, findSplits, firstOfEachClass, openDataset, openImageFolder, openLabelledSplits, type ImageDataset } from '../../ts/data';
 
 let dir: string;
 let folder: ImageDataset;
@@ -49,6 +49,11 @@ test('train and val are found as folders and as files of one kind', () => {
   for (const name of ['data_batch_1.bin', 'data_batch_2.bin', 'test_batch.bin']) writeFileSync(join(dir, 'cifar', name), Buffer.alloc(3073 * 2).fill(1, 3073));
   expect(findSplits(join(dir, 'cifar'))).toEqual({ train: join(dir, 'cifar'), val: join(dir, 'cifar/test_batch.bin') });
   expect(openDataset(join(dir, 'cifar')).samples.map((s) => s.name)).toEqual(['data_batch_1.bin#0', 'data_batch_1.bin#1', 'data_batch_2.bin#0', 'data_batch_2.bin#1']);
+});
+
+test('the first pictures of each class', () => {
+  expect(firstOfEachClass(folder.subset([7, 0, 4, 1, 5]), 2).samples.map((s) => s.name)).toEqual(['bee/3.png', 'ant/0.png', 'bee/0.png', 'ant/1.png']);
+  expect(() => firstOfEachClass(folder, 5)).toThrow(/class 'ant' of '.*set' has 4 pictures, 5 of each class are asked for/);
 });
 
 test('without a validation part a share of each class is held out, fixed by the seed', () => {

@@ -4,10 +4,10 @@ import { experimentNames, loadExperiment, experimentText } from '../../ts/experi
 import { checks, checkTable, pairTable, tables } from '../../ts/experiment/verdict';
 
 const judged = (right: string): Judged => ({ top1: (100 * [...right].filter((d) => d === '1').length) / right.length, right: [...right].map((d) => d === '1') });
-const result = (seed: number, epochLoss: number[], a: string, b: string): SeedResult => ({ seed, firstLoss: 1, epochLoss, probe: { layer: 'block 4', pretrained: judged(a), random: judged(b) } });
+const result = (seed: number, epochLoss: number[], a: string, b: string): SeedResult => ({ seed, firstLoss: 1, epochLoss, probe: { layer: 'block 4', pretrained: judged(a), random: judged(b) }, finetune: null });
 
 test('every experiment of the package is valid and says result, time, command and source', () => {
-  expect(experimentNames()).toEqual(expect.arrayContaining(['learnability', 'smoke']));
+  expect(experimentNames()).toEqual(expect.arrayContaining(['finetune_gain', 'learnability', 'smoke']));
   for (const name of experimentNames()) {
     const plan = loadExperiment(name);
     expect(plan.name).toBe(`experiments/${name}`);
@@ -19,8 +19,8 @@ test('learnability asks for the reference experiment: three seeds, its sizes, it
   const { seeds, arms } = loadExperiment('learnability');
   expect(seeds).toEqual([0, 1, 2]);
   expect(arms.map(({ pretrain: { model, train, optimizer, masking } }) => [model.embedDim, train.epochs, train.batchSize, optimizer.baseLr, masking.patchSize])).toEqual([[96, 4, 64, 2e-3, 4], [96, 10, 64, 1e-3, 8]]);
-  expect(arms[0]?.expect).toEqual({ firstLoss: [0.93, 1.06], epochLoss: { 1: [0.64, 0.74], 2: [0.51, 0.56], 4: [0.43, 0.51] }, probeGain: { mean: 3, each: 2 } });
-  expect(arms[1]?.expect).toEqual({ epochLoss: { 10: [0.5, 0.56] }, probeGain: { mean: 2 } });
+  expect(arms[0]?.expect).toEqual({ finetuneGain: {}, firstLoss: [0.93, 1.06], epochLoss: { 1: [0.64, 0.74], 2: [0.51, 0.56], 4: [0.43, 0.51] }, probeGain: { mean: 3, each: 2 } });
+  expect(arms[1]?.expect).toEqual({ finetuneGain: {}, epochLoss: { 10: [0.5, 0.56] }, probeGain: { mean: 2 } });
 });
 
 test('each expectation is held against what came out', () => {
@@ -46,6 +46,16 @@ test('tables: seeds, then mean and spread, with McNemar for each seed and for al
     ['mean ± std', '70.00 ± 14.14', '30.00 ± 42.43', '+40.00 ± 56.57', '0.008 (all seeds)'],
   ]);
   expect(pairTable('x', ['a', 'b'], [0], [[judged('11111111111'), judged('00000000000')]]).rows[0]?.[4]).toBe('1e-3');
+});
+
+test('fine-tuning is held to its mean gain and to the p of all pictures of all seeds', () => {
+  const [arm] = loadExperiment('finetune_gain').arms;
+  if (!arm) throw new Error('the experiment has no arm');
+  const seed = (n: number, pretrained: string, scratch: string): SeedResult => ({ seed: n, firstLoss: 1, epochLoss: [1], probe: null, finetune: { pretrained: judged(pretrained), scratch: judged(scratch) } });
+  const plan = { name: 'x', data: 'folder' as const, seeds: [0, 1], arms: [{ ...arm, expect: { epochLoss: {}, probeGain: {}, finetuneGain: { mean: 50, p: 0.001 } } }] };
+  const results = new Map([[arm.name, [seed(0, '111111', '000111'), seed(1, '111111', '000000')]]]);
+  expect(checks(plan, results).map((c) => [c.got, c.passed])).toEqual([[75, true], [2 / 2 ** 9, false]]);
+  expect(tables(plan, results).at(-1)?.rows.at(-1)?.at(-1)).toBe('0.004 (all seeds)');
 });
 
 test('bad files, names and arms are one sentence', () => {

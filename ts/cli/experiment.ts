@@ -29,7 +29,7 @@ interface Options {
 /** Adds `simmim experiment` to the command line. */
 export function registerExperiment(cli: Command, print: (line: string) => void): Command {
   return cli.command('experiment <name>')
-    .description("run an experiment (see 'simmim recipes': experiments/*, or a .yaml file): pre-train with several seeds, probe against the random start, and hold the figures to what is expected; the same command continues one that was stopped")
+    .description("run an experiment (see 'simmim recipes': experiments/*, or a .yaml file): pre-train with several seeds, probe and fine-tune against the random start, and hold the figures to what is expected; the same command continues one that was stopped")
     .option('--data <data>', 'labelled pictures: a folder with train and val parts, such as CIFAR-10 in its binary format')
     .option('--out <folder>', 'folder of the experiment: ARM/seed-N/, table.md, results.json, report.html (default: runs/NAME)')
     .option('--seeds <list>', "seeds instead of the file's, with commas", numberList)
@@ -42,12 +42,12 @@ export function registerExperiment(cli: Command, print: (line: string) => void):
 /** `simmim experiment NAME`. Rejects when an expectation is not met. */
 async function experiment(name: string, options: Options, print: (line: string) => void): Promise<void> {
   const plan = loadExperiment(name, { set: options.set, ...(options.seeds ? { seeds: options.seeds } : {}), ...(options.arm.length > 0 ? { arms: options.arm } : {}) });
-  const { data, pretrainData } = dataOf(plan, options.data, print);
+  const parts = dataOf(plan, options.data, print);
   const out = options.out ?? join('runs', plan.name.replace(/^experiments\//, ''));
   await useBackend(options.backend);
   let stop = (): void => undefined;
   const { results, complete } = await withSignals(() => stop(), print, () => runExperiment(plan, {
-    out, data, pretrainData, reporter: (epochs) => new ConsoleReporter(epochs, process.stderr), probeReporter: new ProbeProgress(process.stderr),
+    ...parts, out, reporter: (epochs) => new ConsoleReporter(epochs, process.stderr), probeReporter: new ProbeProgress(process.stderr),
     onStep: print, onStart: (ending) => (stop = ending), onResult: (sofar) => void writeResults(plan, sofar, out),
   }));
   if (!complete) {
@@ -55,22 +55,22 @@ async function experiment(name: string, options: Options, print: (line: string) 
     return;
   }
   writeResults(plan, results, out).forEach(print);
-  const runs = readRuns([...results].flatMap(([arm, seeds]) => seeds.map(({ seed }) => join(out, arm, `seed-${seed}`, 'pretrain'))));
+  const runs = readRuns([...results].flatMap(([arm, seeds]) => seeds.flatMap(({ seed, finetune }) => ['pretrain', ...(finetune ? ['finetune', 'scratch'] : [])].map((part) => join(out, arm, `seed-${seed}`, part)))));
   writeWhole(join(out, 'report.html'), 'experiment', await reportPage(runs, { title: plan.name, results: { title: 'Results', tables: allTables(plan, results) } }));
   print(`wrote ${['table.md', 'results.json', 'report.html'].map((name) => join(out, name)).join(', ')}`);
   const failed = checks(plan, results).filter((c) => !c.passed);
   if (failed.length > 0) throw new SimmimError('invalid_argument', plan.name, `${failed.length} expectations were not met, the first being ${failed[0]?.what ?? ''}: ${failed[0]?.got.toFixed(4) ?? ''}, expected ${failed[0]?.expected ?? ''}`);
 }
 
-function dataOf(plan: Experiment, data: string | undefined, print: (line: string) => void): Pick<Parameters<typeof runExperiment>[1], 'data' | 'pretrainData'> {
+function dataOf(plan: Experiment, data: string | undefined, print: (line: string) => void): Pick<Parameters<typeof runExperiment>[1], 'data' | 'pretrainData' | 'labelledData'> {
   if (plan.data === 'demo') {
     if (data !== undefined) throw new SimmimError('invalid_argument', plan.name, "runs on the package's photographs and takes no --data");
-    return { data: demoSplits(), pretrainData: { source: 'demo', folder: null } };
+    return { data: demoSplits(), pretrainData: { source: 'demo', folder: null }, labelledData: { source: 'demo', folder: null } };
   }
   if (data === undefined) throw new SimmimError('invalid_argument', plan.name, 'needs labelled pictures: give their folder with --data');
   const splits = openLabelledSplits(data);
   for (const warning of splits.warnings) print(`warning: ${warning}`);
-  return { data: splits, pretrainData: { source: 'folder', folder: resolve(findSplits(data).train) } };
+  return { data: splits, pretrainData: { source: 'folder', folder: resolve(findSplits(data).train) }, labelledData: { source: 'folder', folder: resolve(data) } };
 }
 
 /** The tables of results, then that of the expectations. */

@@ -5,7 +5,7 @@ export { openTar, openZip } from './archives';
 export { openDataset } from './open';
 export { PACK_FORMATS, packDataset } from './pack';
 export type { PackOptions, PackResult } from './pack';
-export { checkLabelledSplits, openLabelledSet, openLabelledSplits, sharedPictures } from './labelled';
+export { checkLabelledSplits, openLabelledSet, firstOfEachClass, openLabelledSplits, sharedPictures } from './labelled';
 export type { LabelledOptions, LabelledSplits } from './labelled';
 export { damagedShards } from './shards';
 export { datasetStats } from './stats';

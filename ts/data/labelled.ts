@@ -79,6 +79,14 @@ function holdOutOfEachClass(set: ImageDataset, share: number, seed: number): [Im
   return [set.subset(kept.sort((a, b) => a - b)), set.subset(held.sort((a, b) => a - b))];
 }
 
+/** The first `count` pictures of each class, in the set's order. Throws `invalid_argument` for a class that has fewer. */
+export function firstOfEachClass(set: ImageDataset, count: number): ImageDataset {
+  const short = set.classCounts().findIndex((has) => has < count);
+  if (short >= 0) throw bad(`class '${set.classes[short] ?? ''}' of '${set.source}' has ${set.classCounts()[short] ?? 0} pictures, ${count} of each class are asked for`);
+  const taken = set.classes.map(() => 0);
+  return set.subset(set.samples.flatMap(({ label }, index) => ((taken[label] = (taken[label] as number) + 1) <= count ? [index] : [])));
+}
+
 /**
  * What is wrong with a pair of training and validation sets, as warnings. Throws invalid_argument for what
  * cannot work: no labels, other classes, a class without training pictures.

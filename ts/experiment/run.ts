@@ -5,12 +5,16 @@ import { SimmimError } from '../errors';
 import { writeWhole } from '../formats/whole_file';
 import { disposeModel } from '../nn/module';
 import { openEncoder, runProbe, type ProbeReport, type ProbeReporter } from '../probe';
-import { checkpointsFolder, latestCheckpoint } from '../train/checkpoint';
+import { checkpointsFolder, latestCheckpoint, type Checkpoint } from '../train/checkpoint';
 import { readLog } from '../train/metrics';
-import { parseRecipe, recipeFromYaml, recipeToYaml, type Recipe } from '../train/recipe';
+import { anyRecipeFromYaml, parseFinetune, type AnyRecipe, type FinetuneRecipe } from '../train/finetune_recipe';
+import { openFinetune, withSource } from '../train/finetune_run';
+import { openEvaluation } from '../train/finetune_data';
+import { evaluateClassifier } from '../train/evaluate_classifier';
+import { parseRecipe, recipeToYaml, type Recipe } from '../train/recipe';
 import { firstDifference } from '../train/recipe_difference';
 import { openRun } from '../train/run';
-import type { Reporter } from '../train/trainer';
+import type { Reporter, Trainer } from '../train/trainer';
 import type { Arm, Experiment } from './spec';
 
 /** What one arm gave with one seed. */
@@ -20,6 +24,8 @@ export interface SeedResult {
   /** Mean masked loss of each epoch. */
   epochLoss: number[];
   probe: { layer: string; pretrained: Judged; random: Judged } | null;
+  /** Classifiers trained on the labels, judged on the validation part. */
+  finetune: { pretrained: Judged; scratch: Judged } | null;
 }
 
 /** Top-1 in percent, and which pictures were right. */
@@ -32,11 +38,13 @@ export interface Judged {
 export type ExperimentResults = Map<string, SeedResult[]>;
 
 export interface ExperimentRun {
-  /** ARM/seed-N/ below it holds each part: pretrain/ (an ordinary run), probe/. */
+  /** ARM/seed-N/ below it holds each part: pretrain/, finetune/ and scratch/ (ordinary runs), probe/. */
   out: string;
   data: LabelledSplits;
   /** Where pre-training reads: `data.folder` and `data.source` of its recipe. */
   pretrainData: Pick<Recipe['data'], 'source' | 'folder'>;
+  /** The same for fine-tuning. */
+  labelledData: Pick<FinetuneRecipe['data'], 'source' | 'folder'>;
   /** Listens to a training of so many epochs. */
   reporter: (epochs: number) => Reporter;
   probeReporter: ProbeReporter;
@@ -49,7 +57,7 @@ export interface ExperimentRun {
 }
 
 /** Keys in which a run may differ from what its folder was made with. */
-const FREE_KEYS = ['name', 'log', 'checkpoint', 'data.folder', 'data.workers'];
+const FREE_KEYS = ['name', 'init', 'log', 'checkpoint', 'data.folder', 'data.workers'];
 
 /**
  * Runs what is missing of an experiment, part by part; finished parts are kept, a training that was stopped continues from
@@ -70,38 +78,81 @@ export async function runExperiment({ arms, seeds }: Experiment, given: Experime
 
 async function oneSeed(arm: Arm, seed: number, given: ExperimentRun): Promise<SeedResult | null> {
   const folder = join(given.out, arm.name, `seed-${seed}`);
+  const pretrained = join(folder, 'pretrain');
   const recipe = parseRecipe({ ...arm.pretrain, name: `${arm.pretrain.name}, seed ${seed}`, train: { ...arm.pretrain.train, seed }, data: { ...arm.pretrain.data, ...given.pretrainData } });
-  if (!(await pretrain(recipe, join(folder, 'pretrain'), given, `${arm.name}, seed ${seed}: pre-training`))) return null;
-  return { seed, ...losses(join(folder, 'pretrain/log.jsonl')), probe: arm.probe && (await probe(join(folder, 'pretrain'), join(folder, 'probe'), arm.probe.layer, given, `${arm.name}, seed ${seed}: probe`)) };
+  const what = (part: string): string => `${arm.name}, seed ${seed}: ${part}`;
+  if (!(await pretrain(recipe, pretrained, given, what('pre-training')))) return null;
+  const probed = arm.probe && (await probe(pretrained, join(folder, 'probe'), arm.probe.layer, given, what('probe')));
+  const classifier = (own: FinetuneRecipe, init: string | null, part: string, sentence: string): Promise<Judged | null> => {
+    const full = parseFinetune({ ...own, name: `${own.name}, seed ${seed}`, init, train: { ...own.train, seed }, data: { ...own.data, ...given.labelledData } });
+    return finetune(full, join(folder, part), given, what(sentence));
+  };
+  let finetuned: SeedResult['finetune'] = null;
+  if (arm.finetune) {
+    const tuned = await classifier(arm.finetune.pretrained, pretrained, 'finetune', 'fine-tuning');
+    const scratch = tuned && (await classifier(arm.finetune.scratch, null, 'scratch', 'training from the random start'));
+    if (!scratch) return null;
+    finetuned = { pretrained: tuned, scratch };
+  }
+  return { seed, ...losses(join(pretrained, 'log.jsonl')), probe: probed, finetune: finetuned };
 }
 
 /** Trains a run to its end; false when it was stopped before. */
 async function pretrain(recipe: Recipe, folder: string, given: ExperimentRun, what: string): Promise<boolean> {
-  checkFolder(folder, recipe);
-  const reporter = given.reporter(recipe.train.epochs);
-  const resume = latestCheckpoint(checkpointsFolder(folder), (sentence) => reporter.note(sentence));
-  writeWhole(join(folder, 'recipe.yaml'), 'experiment', recipeToYaml(recipe));
+  const { reporter, resume } = prepare(recipe, folder, given);
   const run = openRun(recipe, folder, reporter, resume);
-  let stopped = false;
-  given.onStart(() => {
-    stopped = true;
-    run.trainer.requestStop();
-  });
   try {
-    if (resume?.state.position.update === run.trainer.updates) return true;
-    given.onStep(what);
-    const { update } = await run.trainer.run();
-    return update === run.trainer.updates && !stopped;
+    return await trainToEnd(run.trainer, resume, given, what);
   } finally {
     await run.close();
     disposeModel(run.built.model);
   }
 }
 
-function checkFolder(folder: string, recipe: Recipe): void {
+/** Trains a classifier to its end and judges it; null when it was stopped before. */
+async function finetune(recipe: FinetuneRecipe, folder: string, given: ExperimentRun, what: string): Promise<Judged | null> {
+  const { reporter, resume } = prepare(recipe, folder, given);
+  const run = openFinetune(recipe, folder, reporter, resume);
+  try {
+    if (!(await trainToEnd(run.trainer, resume, given, what))) return null;
+    const { built: { model, statistics }, data } = run;
+    const { resizeRatio, batchSize } = recipe.validation;
+    const { workers, maxBrokenShare } = recipe.data;
+    const held = openEvaluation(data.validation, { size: model.encoder.imageSize, normalisation: statistics, resizeRatio, batchSize, workers, maxBrokenShare });
+    const { top1, right } = await withSource(held, (open) => evaluateClassifier(model, open));
+    return { top1, right };
+  } finally {
+    await run.close();
+    disposeModel(run.built.model);
+  }
+}
+
+/** Writes the recipe into the run's folder; throws when another is there. The checkpoint to continue from, if there is one. */
+function prepare(recipe: AnyRecipe, folder: string, given: ExperimentRun): { reporter: Reporter; resume: Checkpoint | null } {
+  checkFolder(folder, recipe);
+  const reporter = given.reporter(recipe.train.epochs);
+  const resume = latestCheckpoint(checkpointsFolder(folder), (sentence) => reporter.note(sentence));
+  writeWhole(join(folder, 'recipe.yaml'), 'experiment', recipeToYaml(recipe));
+  return { reporter, resume };
+}
+
+/** Runs a training that is not at its end; false when it was stopped before. */
+async function trainToEnd(trainer: Trainer, resume: Checkpoint | null, given: ExperimentRun, what: string): Promise<boolean> {
+  let stopped = false;
+  given.onStart(() => {
+    stopped = true;
+    trainer.requestStop();
+  });
+  if (resume?.state.position.update === trainer.updates) return true;
+  given.onStep(what);
+  const { update } = await trainer.run();
+  return update === trainer.updates && !stopped;
+}
+
+function checkFolder(folder: string, recipe: AnyRecipe): void {
   const file = join(folder, 'recipe.yaml');
   if (!existsSync(file)) return;
-  const difference = firstDifference(recipeFromYaml(readFileSync(file, 'utf8'), file), recipe, FREE_KEYS);
+  const difference = firstDifference(anyRecipeFromYaml(readFileSync(file, 'utf8'), file), recipe, FREE_KEYS);
   if (difference) throw new SimmimError('invalid_argument', 'experiment', `${difference} since '${folder}' was begun: give another --out`);
 }
 

@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { SimmimError } from '../errors';
+import type { FinetuneRecipe } from '../train/finetune_recipe';
 import { nearest, type Recipe } from '../train/recipe';
-import { loadRecipe } from '../train/recipe_files';
+import { loadFinetune, loadRecipe } from '../train/recipe_files';
 
 const band = z.tuple([z.number(), z.number()], { error: 'expected [least, most]' });
 
@@ -15,6 +16,15 @@ const arm = z.strictObject({
   set: z.array(z.string()).default([]),
   /** Logistic regression on the frozen features of one layer, against the random start. */
   probe: z.strictObject({ layer: z.string().default('last') }).optional(),
+  /** A classifier from the pre-trained weights, and the same from its random start. */
+  finetune: z.strictObject({
+    /** Recipe of fine-tuning. */
+    recipe: z.string(),
+    /** Overrides of it, `key=value`. */
+    set: z.array(z.string()).default([]),
+    /** Further overrides for training from the random start, which may want other rates. */
+    scratch: z.array(z.string()).default([]),
+  }).optional(),
   /** What must come out. */
   expect: z.strictObject({
     /** Masked loss of the first update. */
@@ -23,6 +33,8 @@ const arm = z.strictObject({
     epochLoss: z.record(z.string().regex(/^[1-9]\d*$/), band).default({}),
     /** Points of top-1 over the random start: least mean over the seeds, and least in each. */
     probeGain: z.strictObject({ mean: z.number().optional(), each: z.number().optional() }).default({}),
+    /** Points of top-1 of fine-tuning over training from the random start: least mean over the seeds, and the greatest p of McNemar's test on all pictures of all seeds. */
+    finetuneGain: z.strictObject({ mean: z.number().optional(), p: z.number().positive().max(1).optional() }).default({}),
   }).prefault({}),
 });
 
@@ -43,6 +55,8 @@ export interface Arm {
   /** Without seed and data. */
   pretrain: Recipe;
   probe: { layer: string } | null;
+  /** Without seed, data and initial weights. */
+  finetune: { pretrained: FinetuneRecipe; scratch: FinetuneRecipe } | null;
   expect: Expectation;
 }
 
@@ -83,7 +97,10 @@ export interface ExperimentChoice {
 /** Reads an experiment with its recipes. Throws one sentence that names the file and the key for whatever is wrong. */
 export function loadExperiment(nameOrFile: string, choice: ExperimentChoice = {}): Experiment {
   const parsed = parseFile(experimentText(nameOrFile), nameOrFile);
-  const all = Object.entries(parsed.arms).map(([name, { pretrain, set, probe, expect }]): Arm => ({ name, pretrain: loadRecipe(pretrain, [...set, ...(choice.set ?? [])]), probe: probe ?? null, expect }));
+  const all = Object.entries(parsed.arms).map(([name, { pretrain, set, probe, finetune, expect }]): Arm => ({
+    name, pretrain: loadRecipe(pretrain, [...set, ...(choice.set ?? [])]), probe: probe ?? null, expect,
+    finetune: finetune ? { pretrained: loadFinetune(finetune.recipe, finetune.set), scratch: loadFinetune(finetune.recipe, [...finetune.set, ...finetune.scratch]) } : null,
+  }));
   const unknown = choice.arms?.find((name) => !all.some((a) => a.name === name));
   if (unknown !== undefined) throw new SimmimError('invalid_argument', 'experiment', `no arm '${unknown}' in ${parsed.name}, which has ${all.map((a) => a.name).join(', ')}`);
   return { name: parsed.name, data: parsed.data, seeds: choice.seeds ?? parsed.seeds, arms: all.filter(({ name }) => choice.arms?.includes(name) ?? true) };

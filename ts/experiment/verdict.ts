@@ -32,6 +32,20 @@ function armChecks({ name, expect }: Arm, seeds: readonly SeedResult[]): Check[]
   const { mean, each } = expect.probeGain;
   if (each !== undefined) seeds.forEach(({ seed }, i) => found.push(atLeast(`${name}, seed ${seed}: probe gain in points`, gains[i] ?? NaN, each)));
   if (mean !== undefined) found.push(atLeast(`${name}: mean probe gain in points`, spread(gains).mean, mean));
+  return [...found, ...finetuneChecks(name, expect.finetuneGain, seeds)];
+}
+
+function finetuneChecks(name: string, { mean, p }: Arm['expect']['finetuneGain'], seeds: readonly SeedResult[]): Check[] {
+  const pairs = seeds.flatMap(({ finetune }) => (finetune ? [finetune] : []));
+  const found: Check[] = [];
+  if (mean !== undefined) {
+    const gain = spread(pairs.map(({ pretrained, scratch }) => pretrained.top1 - scratch.top1)).mean;
+    found.push({ what: `${name}: mean gain of fine-tuning in points`, got: gain, expected: `at least ${mean}`, passed: gain >= mean });
+  }
+  if (p !== undefined) {
+    const got = pairs.length === 0 ? NaN : mcnemar(pairs.flatMap((f) => f.pretrained.right), pairs.flatMap((f) => f.scratch.right)).p;
+    found.push({ what: `${name}: p of fine-tuning against the random start, all seeds`, got, expected: `at most ${p}`, passed: got <= p });
+  }
   return found;
 }
 
@@ -72,7 +86,12 @@ export function tables({ arms }: Experiment, results: ExperimentResults): Table[
     const numbers = seeds.map((s) => s.seed);
     const probes = seeds.flatMap(({ probe }) => (probe ? [probe] : []));
     const layer = probes[0]?.layer ?? '';
-    return [lossTable(name, seeds), ...(probes.length > 0 ? [pairTable(`${name}: linear probe, ${layer}`, ['pre-trained', 'random start'], numbers, probes.map((p) => [p.pretrained, p.random] as const))] : [])];
+    const tuned = seeds.flatMap(({ finetune }) => (finetune ? [finetune] : []));
+    return [
+      lossTable(name, seeds),
+      ...(probes.length > 0 ? [pairTable(`${name}: linear probe, ${layer}`, ['pre-trained', 'random start'], numbers, probes.map((p) => [p.pretrained, p.random] as const))] : []),
+      ...(tuned.length > 0 ? [pairTable(`${name}: fine-tuning`, ['pre-trained', 'from scratch'], numbers, tuned.map((f) => [f.pretrained, f.scratch] as const))] : []),
+    ];
   });
 }
 

@@ -1,4 +1,4 @@
-import { openLabelledSplits, openPipeline, usualResizeRatio, type BatchSource, type ImageDataset, type LabelledSplits, type Normalisation } from '../data';
+import { firstOfEachClass, openLabelledSplits, openPipeline, usualResizeRatio, type BatchSource, type ImageDataset, type LabelledSplits, type Normalisation } from '../data';
 import { SimmimError } from '../errors';
 import { demoSplits } from './demo_set';
 import { randAugmentOf, type FinetuneRecipe } from './finetune_recipe';
@@ -17,9 +17,9 @@ export interface ClassifierImages {
 
 /** The labelled pictures of a recipe. Throws one sentence when there are none or they do not fit each other. */
 export function openLabelledData({ data, train: { seed } }: FinetuneRecipe): LabelledSplits & { description: string } {
-  const splits = labelledSplits(data, seed);
-  const { train, validation } = splits;
-  return { ...splits, description: `${train.length} pictures of ${train.classes.length} classes, ${validation.length} for validation${data.source === 'demo' ? ' (tiles of the photographs of the package)' : ''}` };
+  const { train: whole, validation, warnings } = labelledSplits(data, seed);
+  const train = data.picturesPerClass === null ? whole : firstOfEachClass(whole, data.picturesPerClass);
+  return { train, validation, warnings, description: `${train.length} pictures of ${train.classes.length} classes, ${validation.length} for validation${data.source === 'demo' ? ' (tiles of the photographs of the package)' : ''}` };
 }
 
 function labelledSplits(data: FinetuneRecipe['data'], seed: number): LabelledSplits {

@@ -15,6 +15,8 @@ const data = dataSection.omit({ validationShare: true }).extend({
   source: z.enum(['folder', 'demo']).default('folder'),
   /** Share of each class held out when there is no validation part. */
   validationShare: share.default(0.2),
+  /** Train on the first so many pictures of each class; null = on all. */
+  picturesPerClass: count.nullable().default(null),
   cropScale: z.tuple([positive, positive]).default([0.08, 1]),
   interpolation: z.enum(['bilinear', 'bicubic']).default('bicubic'),
 });
