@@ -157,6 +157,7 @@ Program& program_argument(Environment& e, const Napi::Value& value) {
 void end_recording(Environment& e) {
   e.storages.set_arena(e.recording->device, e.arena_of(e.recording->device));
   e.storages.watch(nullptr);
+  keeps_released() = false;
   e.recording.reset();
 }
 
@@ -188,6 +189,7 @@ Napi::Value BeginRecording(const Napi::CallbackInfo& info) {
     e.recording = std::make_unique<Recording>(device, *e.program_arenas.back());
     e.storages.set_arena(device, e.recording->program->arena());
     e.storages.watch(&e.recording->touched);
+    keeps_released() = true;
     return info.Env().Undefined();
   });
 }

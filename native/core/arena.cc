@@ -24,6 +24,11 @@ std::function<void()>& before_free() {
   return hook;
 }
 
+bool& keeps_released() {
+  static thread_local bool keeps = false;
+  return keeps;
+}
+
 Arena::~Arena() { trim(); }
 
 size_t Arena::size_of_block(size_t bytes) const { return device_.strict() ? bytes : class_of(bytes); }
@@ -39,9 +44,9 @@ void* Arena::allocate(size_t bytes) {
     it->second.pop_back();
     stats_.cached -= size;
   } else {
-    make_room(size);
+    if (!keeps_released()) make_room(size);
     data = device_.allocate(size);
-    if (!data) {
+    if (!data && !keeps_released()) {
       trim();
       data = device_.allocate(size);
     }

@@ -25,6 +25,7 @@ import { registerProbe } from './probe';
 import { registerReport } from './report';
 import type { TrainOptions } from './run_folder';
 import { registerStats } from './stats';
+import { registerTokenizer } from './tokenizer';
 import { visualize, type VisualizeOptions } from './visualize';
 
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -75,6 +76,7 @@ export function program(): Command {
   registerPreview(cli, print);
   registerFeatures(cli, print);
   registerStats(cli, print);
+  registerTokenizer(cli, print);
   registerPack(cli, print);
   registerCluster(cli, print);
   cli.command('doctor').description('check this installation').action(() => doctor(print));

@@ -44,7 +44,8 @@ export function readWeights(path: string, known: KnownSizes = {}, file = 'model.
   return assemble(state, config, known);
 }
 
-interface StateFile {
+/** What one file of weights holds. */
+export interface StateFile {
   state: Map<string, RawTensor>;
   /** What the file says about its model. */
   config: { kind: 'simmim' | 'yacs' | 'json' | 'recipe'; json: Json } | null;
@@ -98,7 +99,8 @@ function readJson(file: string): Json {
   return json as Json;
 }
 
-function readStateFile(file: string): StateFile {
+/** The tensors of one file, `.safetensors` or `.pth`, and what it says of their model. */
+export function readStateFile(file: string): StateFile {
   const start = withFile(file, (source) => source.read(0, Math.min(9, source.size)));
   const torch = (start[0] === 0x50 && start[1] === 0x4b) || (start[0] === 0x80 && start[8] !== 0x7b); // a safetensors header starts with '{' at byte 8
   if (torch) return readTorchState(file);

@@ -1,6 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { untaped } from '../autodiff';
 import { SimmimError } from '../errors';
 import { Constant } from '../nn/module';
+import type { VisualTokenizer } from './tokenizer';
 
 /** Normalisation of the images that a codebook sees. */
 interface Statistics {
@@ -10,9 +12,9 @@ interface Statistics {
 
 /**
  * A visual tokenizer without a network: K patches [K, C, P, P] in [0, 1]; a patch of an image has the id of the
- * nearest of them (least squares). Ours, in place of BEiT's dVAE: it needs nothing but `simmim cluster --patch P`.
+ * nearest of them (least squares). It needs nothing but `simmim cluster --patch P`.
  */
-export class Codebook {
+export class Codebook implements VisualTokenizer {
   /** K. */
   readonly size: number;
   /** P, in pixels. */
@@ -45,6 +47,10 @@ export class Codebook {
 
   /** images [B, C, H, W], normalised -> ids int32 [B, H/P, W/P]. */
   tokens(images: tf.Tensor): tf.Tensor {
+    return untaped(images, (given) => this.nearest(given));
+  }
+
+  private nearest(images: tf.Tensor): tf.Tensor {
     return tf.tidy(() => {
       const [batch = 0, channels = 0, height = 0, width = 0] = images.shape;
       const p = this.patch;

@@ -4,7 +4,7 @@ import { IMAGENET, type ImageStatistics } from '../image_statistics';
 import type { Pair } from '../models/encoder';
 import { Constant } from '../nn/module';
 import { pixelShuffle } from '../ops/pixel_shuffle';
-import type { Codebook } from './codebook';
+import type { VisualTokenizer } from './tokenizer';
 
 /**
  * What the head predicts (paper sections 3.4 and 4.1.4, Table 6). `resolution` is the target's side in pixels (or
@@ -15,13 +15,14 @@ import type { Codebook } from './codebook';
  * - bins: each channel's 8-bit value cut into `bins` equal classes.
  * - clusters: the nearest of K palette colours (iGPT; rows of RGB in [0, 1]).
  * - tokens: ids below `vocabulary` from a visual tokenizer (BEiT), one for each cell of a `resolution` grid,
- *   given to `loss` with each batch, or found by `codebook`.
+ *   given to `loss` with each batch, or found by `tokenizer` in the image, or in a smaller copy of it (area means) of
+ *   `resolution` times its cells, as BEiT does.
  */
 export type TargetSpec =
   | { kind: 'rgb'; resolution?: number | Pair; normalise?: 'patch' | 'window'; size?: number }
   | { kind: 'bins'; bins: number; resolution?: number | Pair }
   | { kind: 'clusters'; palette: readonly (readonly number[])[]; resolution?: number | Pair }
-  | { kind: 'tokens'; vocabulary: number; resolution: number | Pair; codebook?: Codebook };
+  | { kind: 'tokens'; vocabulary: number; resolution: number | Pair; tokenizer?: VisualTokenizer };
 
 /** Added to the variance of normalised targets (both official codes). */
 const VARIANCE_EPS = 1e-6;
@@ -256,14 +257,14 @@ class TokenTarget implements Target {
   constructor(
     readonly resolution: [number, number],
     readonly values: number,
-    private readonly codebook?: Codebook,
+    private readonly tokenizer?: VisualTokenizer,
   ) {
-    if (codebook && codebook.size !== values) refuse(`vocabulary is ${values}, but codebook has ${codebook.size} patches`);
+    if (tokenizer && tokenizer.size !== values) refuse(`vocabulary is ${values}, but the tokenizer has ${tokenizer.size} tokens`);
     if (!Number.isInteger(values) || values < 2) refuse(`vocabulary is ${values}, expected a whole number of at least 2`);
   }
 
   make(images: tf.Tensor, given?: tf.Tensor): tf.Tensor {
-    const tokens = given ?? this.codebook?.tokens(images);
+    const tokens = given ?? this.found(images);
     const shape = [images.shape[0] as number, ...this.resolution];
     if (!tokens) refuse(`a token target needs the batch's tokens, int32 [${shape.join(', ')}]`);
     if (tokens.shape.length !== 3 || shape.some((n, axis) => tokens.shape[axis] !== n)) {
@@ -272,8 +273,14 @@ class TokenTarget implements Target {
     return tf.reshape(tokens, [shape[0] as number, 1, ...this.resolution]);
   }
 
+  private found(images: tf.Tensor): tf.Tensor | undefined {
+    if (!this.tokenizer) return undefined;
+    const { patch } = this.tokenizer;
+    return this.tokenizer.tokens(areaMean(images, [this.resolution[0] * patch, this.resolution[1] * patch]));
+  }
+
   picture(pred: tf.Tensor): tf.Tensor {
-    if (this.codebook) return this.codebook.picture(tf.squeeze(bestClass(pred, 1, this.values, this.resolution), [1]));
+    if (this.tokenizer) return this.tokenizer.picture(tf.squeeze(bestClass(pred, 1, this.values, this.resolution), [1]));
     return refuse('token ids have no picture without their decoder');
   }
 }
@@ -285,6 +292,12 @@ function resolutionOf(spec: TargetSpec, [height, width]: Pair): [number, number]
     refuse(`resolution is ${rows}x${columns}, expected one that divides the image ${height}x${width} by the same whole number in both directions`);
   }
   return [rows, columns];
+}
+
+/** Refuses a grid of tokens whose cells are no whole number of times larger than the tokenizer's. */
+function checkCells({ tokenizer }: { tokenizer?: VisualTokenizer }, [rows, columns]: Pair, [height, width]: Pair): void {
+  if (!tokenizer || (height % (rows * tokenizer.patch) === 0 && width % (columns * tokenizer.patch) === 0)) return;
+  refuse(`resolution is ${rows}x${columns} tokens of ${tokenizer.patch} px, but the image of ${height}x${width} is no whole number of times larger`);
 }
 
 /**
@@ -304,7 +317,8 @@ export function createTarget(spec: TargetSpec, imageSize: Pair, channels: number
     case 'clusters':
       return new ClusterTarget(resolution, channels, spec.palette, known);
     case 'tokens':
-      return new TokenTarget(resolution, spec.vocabulary, spec.codebook);
+      checkCells(spec, resolution, imageSize);
+      return new TokenTarget(resolution, spec.vocabulary, spec.tokenizer);
     case 'rgb':
       break;
     default:

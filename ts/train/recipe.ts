@@ -61,9 +61,9 @@ const masking = z.strictObject({
 });
 
 const target = z.strictObject({
-  /** rgb: colours; bins: classes of each channel; clusters: nearest palette colour; tokens: nearest codebook patch. */
+  /** rgb: colours; bins: classes of each channel; clusters: nearest palette colour; tokens: ids of a visual tokenizer. */
   kind: z.enum(['rgb', 'bins', 'clusters', 'tokens']).default('rgb'),
-  /** Pixels, one number or [height, width]; null = the image's (tokens: one for each patch of the codebook). */
+  /** Pixels, one number or [height, width]; null = the image's (tokens: one for each cell of the tokenizer). */
   resolution: size.nullable().default(null),
   /** rgb: standardise each patch (MAE) or each pixel by the window around it (SwinV2). */
   normalise: z.enum(['none', 'patch', 'window']).default('none'),
@@ -75,6 +75,8 @@ const target = z.strictObject({
   palette: z.string().nullable().default(null),
   /** tokens: .npy of [K, 3, P, P] patches in 0..1, as `simmim cluster --patch P` writes. */
   codebook: z.string().nullable().default(null),
+  /** tokens: a dVAE's weights, as `simmim tokenizer` writes, or DALL-E's encoder as a state dict. */
+  tokenizer: z.string().nullable().default(null),
 });
 
 const loss = z.strictObject({

@@ -5,7 +5,8 @@ import { readNpy } from '../formats/npy';
 import type { RawTensor } from '../formats/raw_tensor';
 import { toFloat32 } from '../formats/safetensors';
 import { encoderConfig, type EncoderOptions } from '../models';
-import { Codebook, gridFromPixels, type MaskStrategy, type TargetSpec } from '../simmim';
+import { readStateFile } from '../models/weights';
+import { Codebook, Dvae, gridFromPixels, type MaskStrategy, type TargetSpec, type VisualTokenizer } from '../simmim';
 import { type Recipe, imageSizeOf, statisticsOf } from './recipe';
 
 /** What a recipe hides, in the words of `Masking`. Throws `invalid_argument` for an explicit mask that was not read yet. */
@@ -17,9 +18,9 @@ export function maskStrategy({ masking }: Pick<Recipe, 'masking'>): MaskStrategy
   return { kind: 'explicit', grid };
 }
 
-/** What a recipe predicts; reads the palette or codebook. Throws one sentence for keys and files that do not fit. */
+/** What a recipe predicts; reads the palette, codebook or dVAE. Throws one sentence for keys and files that do not fit. */
 export function targetSpec(recipe: Recipe): TargetSpec {
-  const { kind, resolution, normalise, normaliseSize, bins, palette, codebook } = recipe.target;
+  const { kind, resolution, normalise, normaliseSize, bins, palette } = recipe.target;
   const refuse = (key: string, message: string): never => {
     throw new SimmimError('invalid_argument', `target.${key}`, message);
   };
@@ -33,15 +34,21 @@ export function targetSpec(recipe: Recipe): TargetSpec {
     case 'clusters':
       return { kind, palette: readPalette(palette ?? refuse('palette', "is not set: target.kind clusters needs the .npy that 'simmim cluster' writes")), ...at };
     case 'tokens': {
-      const file = codebook ?? refuse('codebook', "is not set: target.kind tokens needs the .npy that 'simmim cluster --patch P' writes");
-      const codes = readCodebook(file, statisticsOf(recipe));
+      const tokenizer = readTokenizer(recipe);
       const [height, width] = imageSizeOf(recipe);
-      const grid: [number, number] = [height / codes.patch, width / codes.patch];
-      const given = resolution === null ? grid : typeof resolution === 'number' ? [resolution, resolution] : resolution;
-      if (given.join() !== grid.join()) refuse('resolution', `is ${given.join('x')}, but patches of ${codes.patch} px make ${grid.join('x')} tokens of an image of ${height}x${width}`);
-      return { kind, vocabulary: codes.size, resolution: grid, codebook: codes };
+      return { kind, vocabulary: tokenizer.size, resolution: resolution ?? [height / tokenizer.patch, width / tokenizer.patch], tokenizer };
     }
   }
+}
+
+/** The tokenizer of a recipe. Throws when it names none or two, and what is wrong with its file. */
+function readTokenizer(recipe: Recipe): VisualTokenizer {
+  const { codebook, tokenizer } = recipe.target;
+  if ((codebook === null) === (tokenizer === null)) {
+    throw new SimmimError('invalid_argument', 'target.tokenizer', `${codebook === null ? 'is not set' : 'and target.codebook are both set'}: target.kind tokens needs either the dVAE that 'simmim tokenizer' writes, or as target.codebook the .npy of 'simmim cluster --patch P'`);
+  }
+  if (tokenizer !== null) return Dvae.load(readStateFile(tokenizer).state, statisticsOf(recipe), tokenizer);
+  return readCodebook(codebook as string, statisticsOf(recipe));
 }
 
 /** Colours in 0..1 of an .npy [K, 3] of floats. */
