@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CPU_BACKEND } from '../../ts/backend';
-import { fromFloat32 } from '../../ts/formats/raw_tensor';
+import { fromFloat32, toFloat32, type RawTensor } from '../../ts/formats/raw_tensor';
 import { encoderConfig, encoderFromConfig, modelConfig, writeWeights, type EncoderOptions, type Family } from '../../ts/models';
 import { disposeModel, namedParameters } from '../../ts/nn/module';
 import { buildClassifier } from '../../ts/train/classifier_build';
@@ -15,6 +15,7 @@ import { parseFinetune, randAugmentOf, type PartialFinetuneRecipe } from '../../
 import { openFinetune } from '../../ts/train/finetune_run';
 import { readLog } from '../../ts/train/metrics';
 import { loadFinetune, recipeNames, recipeText } from '../../ts/train/recipe_files';
+import type { HostBatch } from '../../ts/train/step';
 import { Timetable } from '../../ts/train/timetable';
 import type { Reporter, RunSummary } from '../../ts/train/trainer';
 import { findWeights } from '../../ts/train/weights_source';
@@ -38,10 +39,12 @@ const tiny: PartialFinetuneRecipe = {
 /** Trains in a folder of the given name; the files of its last checkpoint, and its log without times. */
 async function run(name: string, given: PartialFinetuneRecipe, resumeFrom: string | null = null): Promise<{ summary: RunSummary; files: string[]; log: unknown[] }> {
   const out = join(folder, name);
+  const before = tf.memory().numTensors;
   const open = openFinetune(parseFinetune(given), out, quiet, resumeFrom === null ? null : openCheckpoint(resumeFrom));
   const summary = await open.trainer.run();
   await open.close();
   disposeModel(open.built.model);
+  expect(tf.memory().numTensors).toBe(before);
   const log = readLog(join(out, 'log.jsonl')).map((r) => (r.kind === 'update' ? [r.step, r.loss, r.gradientNorm, r.lr] : r));
   return { summary, log, files: ['model.safetensors', 'optimizer.safetensors', AVERAGE].map((file) => readFileSync(join(summary.checkpoint, file)).toString('base64')) };
 }
@@ -115,6 +118,14 @@ describe('a classifier from pre-trained weights', () => {
     disposeModel(built.model);
   });
 
+  test('from scratch it has the architecture alone', () => {
+    const built = build(join(folder, 'vit'), { fromScratch: true });
+    expect(built.load).toBeNull();
+    expect(built.identity.encoder).toMatchObject({ embedDim: 16, relativeBias: 'per_block' });
+    expect([...(built.parameters.get('cls_token')?.value.dataSync() ?? [])]).not.toEqual([...toFloat32(findWeights(join(folder, 'vit')).state.get('encoder.cls_token') as RawTensor)]);
+    disposeModel(built.model);
+  });
+
   test('refuses what does not fit', () => {
     const source = join(folder, 'vit');
     expect(() => build(source, { model: { encoder: 'swin_base' } })).toThrow("model.encoder is swin_base, but the weights are a vit's");
@@ -151,16 +162,12 @@ describe('recipes of fine-tuning', () => {
   });
 });
 
-test('mixing is a function of seed, epoch and step, and moves only what it should', () => {
+test('mixing is a function of seed, epoch and step; what it makes of the labels sums to one', () => {
   const recipe = parseFinetune(tiny);
   const task = new ClassifyTask({ classes: 3, loss: () => expect.fail('not used') }, recipe.augment, 1);
-  const batch = (step: number): { images: Float32Array; targets: unknown } => {
-    const images = Float32Array.from({ length: 4 * 3 * 16 }, (_, i) => i);
-    const made = task.inputs({ images, labels: Int32Array.of(0, 1, 2, 0), files: [], indices: [], epoch: 0, step }, [3, 4, 4]);
-    return { images, targets: made.targets?.values };
-  };
+  const batch = (step: number): HostBatch => task.inputs({ images: new Float32Array(4 * 3 * 16), labels: Int32Array.of(0, 1, 2, 0), files: [], indices: [], epoch: 0, step }, [3, 4, 4]);
   expect(batch(3)).toEqual(batch(3));
   expect(batch(3)).not.toEqual(batch(4));
-  const { targets } = batch(3);
-  for (let row = 0; row < 4; row++) expect((targets as Float32Array).slice(3 * row, 3 * row + 3).reduce((a, b) => a + b, 0)).toBeCloseTo(1, 6);
+  const targets = batch(3).targets?.values as Float32Array;
+  for (let row = 0; row < 4; row++) expect(targets.slice(3 * row, 3 * row + 3).reduce((a, b) => a + b, 0)).toBeCloseTo(1, 6);
 });

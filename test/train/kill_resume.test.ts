@@ -16,15 +16,24 @@ const folder = mkdtempSync(join(tmpdir(), 'simmim-kill-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 // A checkpoint after every second update: a good part of the time goes into writing them.
-const ARGUMENTS = ['pretrain', '--recipe', 'demo', ...[
-  'model.imageSize=32', 'model.embedDim=16', 'model.depths=[2,2]', 'model.heads=[2,4]', 'model.windowSize=4', 'model.dropPath=0.1', 'masking.patchSize=8', 'data.samplesPerEpoch=52', 'data.workers=1',
-  'train.batchSize=4', 'train.epochs=6', 'schedule.warmupEpochs=1', 'validation.everyEpochs=3', 'validation.images=4', 'checkpoint.everySteps=2',
-].flatMap((s) => ['--set', s])];
+const COMMON = [
+  'model.imageSize=32', 'model.embedDim=16', 'model.depths=[2,2]', 'model.heads=[2,4]', 'model.windowSize=4', 'model.dropPath=0.1', 'data.samplesPerEpoch=52', 'data.workers=1',
+  'train.batchSize=4', 'schedule.warmupEpochs=1', 'validation.everyEpochs=3', 'checkpoint.everySteps=2',
+];
+/** Command, recipe, its settings, the files of its checkpoints, and the share of the kills that it gets. */
+const RUNS: Record<string, { arguments: string[]; files: string[]; kills: number }> = {
+  pretrain: { arguments: ['--recipe', 'demo', ...sets([...COMMON, 'masking.patchSize=8', 'train.epochs=6', 'validation.images=4'])], files: ['model.safetensors', 'optimizer.safetensors'], kills: Math.ceil(KILLS / 2) },
+  finetune: { arguments: ['--recipe', 'finetune/demo', ...sets([...COMMON, 'train.epochs=3', 'checkpoint.keep=3'])], files: ['model.safetensors', 'optimizer.safetensors', 'ema.safetensors'], kills: Math.floor(KILLS / 2) },
+};
+
+function sets(values: readonly string[]): string[] {
+  return values.flatMap((s) => ['--set', s]);
+}
 
 /** Runs the CLI; kills it with SIGKILL `afterMs` after its first progress line, or lets it end. */
-function run(out: string, killAfterMs: number | null): Promise<{ code: number | null; killed: boolean; stderr: string }> {
+function run(command: string, out: string, killAfterMs: number | null): Promise<{ code: number | null; killed: boolean; stderr: string }> {
   return new Promise((done, fail) => {
-    const child = spawn(process.execPath, [CLI, ...ARGUMENTS, '--resume', '--out', out], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(process.execPath, [CLI, command, ...(RUNS[command]?.arguments ?? []), '--resume', '--out', out], { stdio: ['ignore', 'ignore', 'pipe'] });
     let stderr = '';
     let timer: NodeJS.Timeout | null = null;
     child.stderr.on('data', (chunk: Buffer) => {
@@ -40,11 +49,11 @@ function run(out: string, killAfterMs: number | null): Promise<{ code: number | 
 }
 
 /** Files of the newest checkpoint: weights and moments as bytes, and the position. */
-function final(out: string): unknown[] {
+function final(command: string, out: string): unknown[] {
   const checkpoint = latestCheckpoint(checkpointsFolder(out), (sentence) => expect.fail(sentence));
   if (!checkpoint) throw new Error(`no checkpoint in ${out}`);
   const bytes = (name: string): string => readFileSync(join(checkpoint.folder, name)).toString('base64');
-  return [checkpoint.state.position, bytes('model.safetensors'), bytes('optimizer.safetensors')];
+  return [checkpoint.state.position, ...(RUNS[command]?.files ?? []).map(bytes)];
 }
 
 const losses = (out: string): unknown[] => readFileSync(join(out, 'log.jsonl'), 'utf8').trim().split('\n').map((line) => {
@@ -52,43 +61,43 @@ const losses = (out: string): unknown[] => readFileSync(join(out, 'log.jsonl'), 
   return [step, loss, gradientNorm];
 });
 
-test(`killed ${KILLS} times and resumed, the weights are those of the uninterrupted run`, { timeout: 60_000 + KILLS * 30_000 }, async () => {
-  const whole = join(folder, 'whole');
+test.each(Object.entries(RUNS))(`%s, killed and resumed, ends with the weights of the uninterrupted run (${KILLS} kills in all)`, { timeout: 60_000 + KILLS * 30_000 }, async (command, { kills }) => {
+  const whole = join(folder, command, 'whole');
   const begin = performance.now();
-  expect(await run(whole, null)).toMatchObject({ code: 0 });
+  expect(await run(command, whole, null)).toMatchObject({ code: 0 });
   const length = performance.now() - begin;
   const rng = new Rng(Number(process.env.SIMMIM_KILL_SEED ?? 1));
-  const broken = join(folder, 'broken');
+  const broken = join(folder, command, 'broken');
   let killed = 0;
   let restarts = 0;
-  while (killed < KILLS) {
-    const last = await run(broken, rng.uniform() * Math.min(0.5 * length, 1500));
+  while (killed < kills) {
+    const last = await run(command, broken, rng.uniform() * Math.min(0.5 * length, 1500));
     for (const checkpoint of listCheckpoints(checkpointsFolder(broken))) openCheckpoint(checkpoint); // throws for an unreadable one
     if (last.killed) killed++;
     else {
       // It finished before the blow: compare, then begin again until all blows have fallen.
       expect(last.code, last.stderr).toBe(0);
-      expect(final(broken)).toEqual(final(whole));
+      expect(final(command, broken)).toEqual(final(command, whole));
       rmSync(broken, { recursive: true });
-      if (++restarts > KILLS) break;
+      if (++restarts > kills) break;
     }
   }
-  expect(killed).toBe(KILLS);
-  expect(await run(broken, null)).toMatchObject({ code: 0 });
-  expect(final(broken)).toEqual(final(whole));
+  expect(killed).toBe(kills);
+  expect(await run(command, broken, null)).toMatchObject({ code: 0 });
+  expect(final(command, broken)).toEqual(final(command, whole));
   expect(losses(broken)).toEqual(losses(whole));
   expect(readdirSync(checkpointsFolder(broken)).filter((name) => !name.startsWith('step-'))).toEqual([]);
 });
 
 test('Ctrl-C saves and ends cleanly, in the middle of an epoch; resumed, the end is the same', async () => {
   const out = join(folder, 'stopped');
-  const child = spawn(process.execPath, [CLI, ...ARGUMENTS, '--out', out], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [CLI, 'pretrain', ...(RUNS.pretrain?.arguments ?? []), '--out', out], { stdio: ['ignore', 'pipe', 'pipe'] });
   let stdout = '';
   child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
   child.stderr.once('data', () => setTimeout(() => child.kill('SIGINT'), 100));
   const code = await new Promise((done) => child.on('close', done));
   expect(code).toBe(0);
   expect(stdout).toContain('stopped after update');
-  expect(await run(out, null)).toMatchObject({ code: 0 });
-  expect(final(out)).toEqual(final(join(folder, 'whole')));
+  expect(await run('pretrain', out, null)).toMatchObject({ code: 0 });
+  expect(final('pretrain', out)).toEqual(final('pretrain', join(folder, 'pretrain', 'whole')));
 });

@@ -18,6 +18,7 @@ import { withSignals } from './signals';
 /** Options of `simmim finetune`. */
 interface Options extends TrainOptions {
   init?: string;
+  fromScratch?: boolean;
   validation?: string;
 }
 
@@ -27,6 +28,7 @@ export function registerFinetune(cli: Command, print: (line: string) => void): C
     .description('train a classifier on labelled pictures, from pre-trained weights or from scratch')
     .option('--recipe <name>', "recipe of the package (see 'simmim recipes': finetune/*, */finetune_*) or a .yaml file")
     .option('--init <weights>', "where the encoder's weights come from: a run, a checkpoint, or anything that convert reads (default: the recipe's init, else a random start)")
+    .option('--from-scratch', 'only the architecture of these weights, at its random start: what pre-training is compared with')
     .option('--data <data>', 'labelled pictures: a folder with CLASS/ (or train/CLASS/ and val/CLASS/), shards, .csv, CIFAR')
     .option('--validation <data>', 'labelled pictures to judge on (default: val/ and the like, else a fifth of each class)')
     .option('--out <folder>', 'folder of the run: log, checkpoints (default: runs/RECIPE)')
@@ -68,7 +70,7 @@ async function finetune(options: Options, print: (line: string) => void): Promis
 function chooseRecipe(options: Options, checkpoint: Checkpoint | null): FinetuneRecipe {
   const path = (key: string, value: string | undefined): string[] => (value === undefined ? [] : [`${key}=${JSON.stringify(resolve(value))}`]);
   const source = options.data === undefined ? [] : ['data.source=folder'];
-  const overrides = [...source, ...path('data.folder', options.data), ...path('data.validationFolder', options.validation), ...path('init', options.init), ...options.set];
+  const overrides = [...source, ...path('data.folder', options.data), ...path('data.validationFolder', options.validation), ...path('init', options.init), ...(options.fromScratch ? ['fromScratch=true'] : []), ...options.set];
   if (!checkpoint) return loadFinetune(options.recipe ?? '', overrides);
   const stored = recipeOf(checkpoint, 'finetune');
   const wanted = options.recipe ? loadFinetune(options.recipe, overrides) : overrides.length > 0 ? parseFinetune(applyOverrides(stored, overrides), '--set') : stored;

@@ -93,32 +93,27 @@ export function drawMixes(o: Mixup, batch: number, height: number, width: number
   return Array.from({ length: batch }, (_, i) => draw(o.mode === 'pair' ? Math.min(i, batch - 1 - i) : i));
 }
 
-/** Mixes images [B, 3, H, W] with their reverse, in place. An even B is expected, as by timm. */
-export function mixImages(images: Float32Array, mixes: readonly Mix[], height: number, width: number): void {
-  const batch = mixes.length;
-  const size = 3 * height * width;
-  if (batch % 2 !== 0 || images.length !== batch * size) throw new SimmimError('invalid_argument', 'mixup', `images has ${images.length} values in ${batch} samples, expected ${batch * size} and an even number of samples`);
-  const original = images.slice();
-  mixes.forEach(({ lambda, box }, i) => {
-    const own = images.subarray(i * size, (i + 1) * size);
-    const partner = original.subarray((batch - 1 - i) * size, (batch - i) * size);
-    if (box) copyBox(own, partner, box, height, width);
-    else if (lambda < 1) blendInto(own, partner, lambda);
+/** What mixing B pictures of height x width needs beside them, see `ClassifyTask`. */
+export interface MixWeights {
+  /** [B]: share of each picture and of its partner, outside of the box. */
+  own: Float32Array;
+  partner: Float32Array;
+  /** [B, height] and [B, width]: 1 in the rows and columns of the box, which is all the partner's. */
+  rows: Float32Array;
+  columns: Float32Array;
+}
+
+/** The weights of some mixes. */
+export function mixWeights(mixes: readonly Mix[], height: number, width: number): MixWeights {
+  const rows = new Float32Array(mixes.length * height);
+  const columns = new Float32Array(mixes.length * width);
+  mixes.forEach(({ box }, i) => {
+    if (!box) return;
+    rows.fill(1, i * height + box[0], i * height + box[1]);
+    columns.fill(1, i * width + box[2], i * width + box[3]);
   });
-}
-
-function copyBox(own: Float32Array, partner: Float32Array, [y0, y1, x0, x1]: NonNullable<Mix['box']>, height: number, width: number): void {
-  for (let c = 0; c < 3; c++) {
-    for (let y = y0; y < y1; y++) {
-      const row = (c * height + y) * width;
-      own.set(partner.subarray(row + x0, row + x1), row + x0);
-    }
-  }
-}
-
-function blendInto(own: Float32Array, partner: Float32Array, lambda: number): void {
-  const [a, b] = [Math.fround(lambda), Math.fround(1 - lambda)];
-  for (let i = 0; i < own.length; i++) own[i] = Math.fround(Math.fround((own[i] as number) * a) + Math.fround((partner[i] as number) * b));
+  const share = (of: (lambda: number) => number): Float32Array => Float32Array.from(mixes, ({ lambda, box }) => (box ? of(1) : of(lambda)));
+  return { own: share((l) => l), partner: share((l) => 1 - l), rows, columns };
 }
 
 /** Soft targets [B, classes] of the mixed batch, label smoothing included. */

@@ -19,7 +19,7 @@ export interface Batch {
   step: number;
 }
 
-/** A batch whose `images` are still the source's memory: valid, and the holder's to change, until `release`. */
+/** A batch whose `images` are still the source's memory: valid, and not to be written, until `release`. */
 export interface LeasedBatch extends Batch {
   release(): void;
 }

@@ -38,7 +38,7 @@ export function buildClassifier(recipe: FinetuneRecipe, names: readonly string[]
   const config = classifierConfig(recipe, weights?.config ?? null, names.length, notes);
   const statistics = recipe.data.statistics ?? threeChannels(weights) ?? IMAGENET;
   const built = assemble(recipe, { ...config, statistics, names: [...names] });
-  if (!weights) return { ...built, notes };
+  if (!weights || recipe.fromScratch) return { ...built, notes };
   const load = loadPretrained(built.parameters, weights.state, gridsOf(built.model.encoder, weights.config));
   const lacking = load.missing.filter((name) => !HEAD.test(name));
   if (lacking.length > 0) throw new SimmimError('corrupt', OP, `'${weights.path}' lacks ${lacking.length} parts of the encoder: ${lacking.slice(0, 5).join(', ')}`);

@@ -78,6 +78,8 @@ const finetune = z.strictObject({
   task: z.literal('finetune'),
   /** Where the weights come from: a run, a checkpoint, or a file or folder that `simmim convert` reads; null = the random start of `model.encoder`. */
   init: z.string().nullable().default(null),
+  /** Only the architecture of `init`, at its random start: the baseline that pre-training is compared with. */
+  fromScratch: z.boolean().default(false),
   model: model.prefault({}),
   data: data.prefault({}),
   augment: augment.prefault({}),

@@ -19,6 +19,8 @@ export type HostBatch = Readonly<Record<string, HostTensor>>;
 
 /** What is trained: a loss of tensors that stay where they are while their values change. */
 export interface StepObjective {
+  /** What the loss gets instead of the inputs, such as pictures mixed with one another; made without a gradient. Default: the inputs. */
+  prepare?(inputs: Readonly<Record<string, tf.Tensor>>): Readonly<Record<string, tf.Tensor>>;
   /** The loss of a micro batch, a pure function of its inputs, the parameters and the clock. */
   loss(inputs: Readonly<Record<string, tf.Tensor>>, ctx: Context): tf.Scalar;
 }
@@ -147,8 +149,9 @@ export class TrainingStep {
     const { accumulation, clip, clipEveryMicroStep } = this.options;
     const ctx: Context = { training: true, precision: 'f32', clock: this.state.clock };
     const single = accumulation === 1;
+    const ready = this.objective.prepare?.(inputs) ?? inputs;
     const share = (): tf.Scalar => {
-      const whole = this.objective.loss(inputs, ctx);
+      const whole = this.objective.loss(ready, ctx);
       return single ? whole : (tf.div(whole, accumulation) as tf.Scalar);
     };
     const loss = this.buffers.collect((sink) => backward(share, this.buffers.variables, sink), single);
