@@ -229,7 +229,7 @@ void select_all(const Select& k) {
   const int64_t total = k.t.count(), per = total / k.condition.count();
   if (per == 1) {
     parallel_ranges(total, kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) y[i] = c[i] == 1 ? t[i] : e[i];
+      for (int64_t i = begin; i < end; i++) y[i] = static_cast<T>(e[i] ^ ((t[i] ^ e[i]) & -(c[i] == 1)));  // no branch: conditions are hard to predict
     });
     return;
   }

@@ -14,12 +14,13 @@ void count_piece(const Bincount& k, int64_t r, int64_t begin, int64_t end, T* co
   const int32_t* x = k.x.i32() + r * n;
   const T* weights = k.weights.present() ? k.weights.as<T>() + r * n : nullptr;
   for (int64_t v = 0; v < bins; v++) counts[v] = 0;
-  for (int64_t i = begin; i < end; i++) {
-    const int64_t v = x[i];
-    if (v < 0 || v >= bins) continue;
-    if (k.binary) counts[v] = 1;
-    else counts[v] += weights ? weights[i] : T{1};
-  }
+  const auto each = [&](const auto& count) {
+    for (int64_t i = begin; i < end; i++)
+      if (static_cast<uint32_t>(x[i]) < static_cast<uint64_t>(bins)) count(counts[x[i]], i);
+  };
+  if (k.binary) each([](T& bin, int64_t) { bin = 1; });
+  else if (weights) each([&](T& bin, int64_t i) { bin += weights[i]; });
+  else each([](T& bin, int64_t) { bin += 1; });
 }
 
 template <class T>

@@ -1,7 +1,7 @@
 #include "multinomial.h"
 
+#include "../cpu/bisect.h"
 #include "../cpu/thread_pool.h"
-#include "../cpu/vec.h"
 
 namespace simmim::SIMMIM_ISA {
 
@@ -36,13 +36,7 @@ void run(const Multinomial& k) {
     for (int64_t at = begin; at < end; at++) {
       const float* row = sums + at / samples * events;
       const double draw = draws[at % samples];
-      int64_t low = 0, high = events - 1;
-      while (low < high) {
-        const int64_t middle = (low + high) / 2;
-        if (draw < row[middle]) high = middle;
-        else low = middle + 1;
-      }
-      k.y.i32()[at] = static_cast<int32_t>(low);
+      k.y.i32()[at] = static_cast<int32_t>(first_not(events - 1, [&](int64_t i) { return !(draw < row[i]); }));
     }
   });
 }

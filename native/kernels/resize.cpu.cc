@@ -1,5 +1,6 @@
 #include "resize.h"
 
+#include "../cpu/bisect.h"
 #include "../cpu/thread_pool.h"
 #include "sample_lines.h"
 
@@ -56,12 +57,7 @@ SIMMIM_INLINE void add_scaled(float* to, const float* from, float factor, int64_
 /// Sum of the lines of one picture of dy that read line `row` of x, weighted; taps grow along the picture.
 void gather_lines(const float* dy, const Tap* taps, int64_t p, int64_t row, bool nearest, int64_t n, float* line) {
   __builtin_memset(line, 0, static_cast<size_t>(n) * 4);
-  int64_t first = 0, after = p;  // the first line whose upper tap is `row` or lies behind it
-  while (first < after) {
-    const int64_t middle = (first + after) / 2;
-    if (taps[middle].hi < row) first = middle + 1;
-    else after = middle;
-  }
+  const int64_t first = first_not(p, [&](int64_t i) { return taps[i].hi < row; });  // whose upper tap is `row` or lies behind it
   for (int64_t i = first; i < p && taps[i].lo <= row; i++) {
     if (taps[i].lo == row) add_scaled(line, dy + i * n, 1 - taps[i].fraction, n);
     if (taps[i].hi == row && !nearest) add_scaled(line, dy + i * n, taps[i].fraction, n);

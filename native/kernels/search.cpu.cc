@@ -1,7 +1,7 @@
 #include "search.h"
 
+#include "../cpu/bisect.h"
 #include "../cpu/thread_pool.h"
-#include "../cpu/vec.h"
 
 namespace simmim::SIMMIM_ISA {
 
@@ -12,13 +12,7 @@ static void search(const SearchSorted& k) {
     for (int64_t at = begin; at < end; at++) {
       const T* row = k.sorted.as<T>() + at / m * n;
       const T value = k.values.as<T>()[at];
-      int64_t low = 0, high = n;
-      while (low < high) {
-        const int64_t middle = (low + high) / 2;
-        if (Right ? row[middle] <= value : row[middle] < value) low = middle + 1;
-        else high = middle;
-      }
-      k.y.i32()[at] = static_cast<int32_t>(high);
+      k.y.i32()[at] = static_cast<int32_t>(first_not(n, [&](int64_t i) { return Right ? row[i] <= value : row[i] < value; }));
     }
   });
 }
