@@ -90,3 +90,17 @@ test('a run trains, validates, saves, shows; it is not overwritten by accident, 
   expect(shown.errors).toEqual([]);
   expect(existsSync(join(folder, 'pictures', 'mine.png')) && existsSync(join(folder, 'pictures', 'mine.html'))).toBe(true);
 });
+
+test('plan: memory of each device with and without checkpointing and sharding', async () => {
+  const { code, out } = await simmim('plan', '--model', 'swinv2_giant', '--batch', '8', '--devices', '8');
+  expect(code).toBe(0);
+  const row = (name: string): number[] => [...(new RegExp(`^${name} +(.*)$`, 'm').exec(out)?.[1] ?? '').matchAll(/([\d.]+) GiB/g)].map((m) => Number(m[1]));
+  const [whole, shared] = [row('optimizer')[0] as number, row('optimizer, sharded over 8')[0] as number];
+  expect(Math.abs(whole / shared - 8)).toBeLessThan(0.05);
+  const [kept, checkpointed] = row('activations of 8 images') as [number, number];
+  expect(checkpointed).toBeLessThan(kept / 4);
+  const sum = (row('weights and gradients')[0] as number) + shared + checkpointed;
+  expect(Math.abs((row('all, optimizer sharded')[1] as number) - sum)).toBeLessThan(0.02);
+  expect((await simmim('plan')).errors[0]).toContain('give either --model PRESET');
+  expect((await simmim('plan', '--model', 'swinv2_giantt')).errors[0]).toContain('swinv2_giant');
+});

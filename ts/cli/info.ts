@@ -3,7 +3,8 @@ import { planModel } from '../train/plan';
 import { applyOverrides, parseRecipe } from '../train/recipe';
 import { loadRecipe } from '../train/recipe_files';
 
-const bytes = (n: number): string => (n >= 2 ** 30 ? `${(n / 2 ** 30).toFixed(2)} GiB` : `${(n / 2 ** 20).toFixed(1)} MiB`);
+/** A size with its unit. */
+export const bytes = (n: number): string => (n >= 2 ** 30 ? `${(n / 2 ** 30).toFixed(2)} GiB` : `${(n / 2 ** 20).toFixed(1)} MiB`);
 const giga = (n: number): string => (n / 1e9).toFixed(2);
 
 /** Options of `simmim info`. */
@@ -20,14 +21,13 @@ export function info(names: readonly string[], options: InfoOptions, print: (lin
     return;
   }
   const overrides = [...options.set, ...(options.imageSize === undefined ? [] : [`model.imageSize=${options.imageSize}`])];
-  const given = overrides.length === 0 ? {} : changed(overrides);
   if (names.length === 1) {
-    printPlan(names[0] as string, { ...given, encoder: encoderPreset(names[0] as string) }, print);
+    printPlan(names[0] as string, changedModel(names[0] as string, overrides), print);
     return;
   }
   print('preset           parameters  image  forward GMACs  training GFLOPs/image  activations/image  weights and optimizer');
   for (const name of names.length > 0 ? names : encoderNames) {
-    const plan = planModel({ ...given, encoder: encoderPreset(name) });
+    const plan = planModel(changedModel(name, overrides));
     const columns = [
       encoderPreset(name).padEnd(15), `${(plan.parameters / 1e6).toFixed(1)} M`.padStart(11), String(plan.encoder.imageSize[0]).padStart(6), giga(plan.encoderMacs).padStart(14),
       giga(plan.trainingFlops).padStart(22), bytes(plan.activationBytes).padStart(18), bytes(plan.stateBytes).padStart(22),
@@ -36,11 +36,14 @@ export function info(names: readonly string[], options: InfoOptions, print: (lin
   }
 }
 
-/** The model keys that `--set` and `--image-size` change. */
-function changed(overrides: readonly string[]): Record<string, unknown> {
+/** A preset with the model keys that `--set` and `--image-size` change. */
+export function changedModel(preset: string, overrides: readonly string[]): { encoder: string } & Record<string, unknown> {
+  const encoder = encoderPreset(preset);
+  if (overrides.length === 0) return { encoder };
   const before = parseRecipe({}).model as Record<string, unknown>;
   const after = (applyOverrides(parseRecipe({}), overrides) as { model: Record<string, unknown> }).model;
-  return Object.fromEntries(Object.entries(after).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(before[key]) || overrides.some((o) => o.startsWith(`model.${key}=`))));
+  const changed = Object.entries(after).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(before[key]) || overrides.some((o) => o.startsWith(`model.${key}=`)));
+  return { ...Object.fromEntries(changed), encoder };
 }
 
 function printPlan(title: string, model: Parameters<typeof planModel>[0], print: (line: string) => void): void {
@@ -50,6 +53,7 @@ function printPlan(title: string, model: Parameters<typeof planModel>[0], print:
   line('parameters', `${plan.parameters} (encoder ${plan.encoderParameters}, linear head ${plan.parameters - plan.encoderParameters})`);
   line('forward, per image', `${giga(plan.encoderMacs)} G multiply-adds in the encoder (as the official flops() counts)`);
   line('training, per image', `${giga(plan.trainingFlops)} GFLOPs (forward and backward, 2 for each multiply-add)`);
-  line('activations, per image', `${bytes(plan.activationBytes)} at their most (float32, no checkpointing)`);
-  line('weights and optimizer', `${bytes(plan.stateBytes)} (weights, gradients, two moments)`);
+  line('activations, per image', `${bytes(plan.activationBytes)} at their most (float32)`);
+  line('  with checkpointing', bytes(plan.checkpointedBytes));
+  line('weights and optimizer', `${bytes(plan.stateBytes)} (weights, gradients, two moments; the moments alone ${bytes(plan.optimizerBytes)}: see 'simmim plan' for several devices)`);
 }

@@ -20,6 +20,7 @@ import { registerFeatures } from './features';
 import { registerFinetune } from './finetune';
 import { registerPack } from './pack';
 import { pretrain } from './pretrain';
+import { registerPlan } from './plan';
 import { registerPreview } from './preview';
 import { registerProbe } from './probe';
 import { registerReport } from './report';
@@ -77,6 +78,7 @@ export function program(): Command {
   registerFeatures(cli, print);
   registerStats(cli, print);
   registerTokenizer(cli, print);
+  registerPlan(cli, print);
   registerPack(cli, print);
   registerCluster(cli, print);
   cli.command('doctor').description('check this installation').action(() => doctor(print));

@@ -15,16 +15,28 @@ export interface Plan {
   encoderMacs: number;
   /** Floating point operations of one training step per image: forward and backward, two per multiply-add. */
   trainingFlops: number;
+  /** The same when the blocks run forward twice, as checkpointing has them. */
+  recomputedFlops: number;
   /** Bytes of activations at their most per image (float32): what is kept for the backward pass, the image, the prediction and its gradient. */
   activationBytes: number;
+  /** The same when each block keeps its input only and runs again in the backward pass (`model.checkpointing`). */
+  checkpointedBytes: number;
   /** Bytes of weights, gradients and the two moments. */
   stateBytes: number;
+  /** Of these the moments, which sharding (ZeRO stage 1) divides among the devices. */
+  optimizerBytes: number;
 }
 
 interface Cost {
   macs: number;
+  /** Multiply-adds of the blocks alone. */
+  blocks: number;
   /** Elements kept for the backward pass. */
   kept: number;
+  /** Elements kept with checkpointing: the inputs of blocks, and what lies between them. */
+  inputs: number;
+  /** Elements that the largest block keeps, which is what one recomputed block adds. */
+  largest: number;
 }
 
 const isVit = (config: object): config is VitConfig => 'depth' in config;
@@ -43,11 +55,12 @@ export function planModel(model: PartialRecipe['model']): Plan {
   const parameters = countParameters(built);
   const [height, width] = encoder.imageSize;
   const cells = (height / encoder.stride) * (width / encoder.stride);
+  const rest = cells * encoder.channels + 9 * height * width;
   const headMacs = cells * encoder.channels * 3 * encoder.stride ** 2;
   return {
     encoder, parameters, encoderParameters: countParameters(encoder),
-    encoderMacs: cost.macs, trainingFlops: 6 * (cost.macs + headMacs),
-    activationBytes: 4 * (cost.kept + cells * encoder.channels + 9 * height * width), stateBytes: 16 * parameters,
+    encoderMacs: cost.macs, trainingFlops: 6 * (cost.macs + headMacs), recomputedFlops: 6 * (cost.macs + headMacs) + 2 * cost.blocks,
+    activationBytes: 4 * (cost.kept + rest), checkpointedBytes: 4 * (cost.inputs + cost.largest + rest), stateBytes: 16 * parameters, optimizerBytes: 8 * parameters,
   };
 }
 
@@ -58,21 +71,24 @@ function greatestMask([h = 1, w = 1]: readonly number[]): number {
 
 /**
  * A block of `tokens` tokens of width `c`, each attending to `seen` others. Kept: block input, norm, q k v,
- * attention output, second residual and norm (8 c) and the input of the GELU (ratio * c).
+ * attention output, second residual and norm (8 c) and the input of the GELU (ratio * c); SwinV2's norms follow the
+ * branches and their outputs are kept by the sums as well (`widths` 10).
  */
-function blockCost(tokens: number, c: number, seen: number, ratio: number): Cost {
+function blockCost(tokens: number, c: number, seen: number, ratio: number, widths = 8): Cost {
   const products = 4 * c * c + 2 * seen * c + 2 * ratio * c * c;
-  return { macs: tokens * products, kept: tokens * c * (8 + ratio) };
+  const kept = tokens * c * (widths + ratio);
+  return { macs: tokens * products, blocks: tokens * products, kept, inputs: tokens * c, largest: kept };
 }
 
 /** As SwinTransformer.flops() and SwinTransformerV2.flops() of the official repositories, normalisations included. */
 function swinCost(config: SwinConfig | SwinV2Config): Cost {
   const { inChannels, patchSize, embedDim, mlpRatio, patchNorm, windowSize } = config;
   const stages = stageGeometry('plan', config);
-  const total: Cost = { macs: 0, kept: 0 };
-  const add = (macs: number, kept = 0): void => {
+  const total: Cost = { macs: 0, blocks: 0, kept: 0, inputs: 0, largest: 0 };
+  const add = (macs: number, kept = 0, inputs = kept): void => {
     total.macs += macs;
     total.kept += kept;
+    total.inputs += inputs;
   };
   const [rows, columns] = [pair(config.imageSize)[0] / patchSize, pair(config.imageSize)[1] / patchSize];
   add(rows * columns * embedDim * (inChannels * patchSize ** 2 + (patchNorm ? 1 : 0)), rows * columns * embedDim * 2);
@@ -80,8 +96,10 @@ function swinCost(config: SwinConfig | SwinV2Config): Cost {
     const [h, w] = stage.resolution;
     const c = stage.channels;
     const { window } = planWindow(stage.resolution, windowSize, false);
-    const block = blockCost(h * w, c, window[0] * window[1], mlpRatio);
-    add(stage.depth * (block.macs + 2 * h * w * c), stage.depth * block.kept);
+    const block = blockCost(h * w, c, window[0] * window[1], mlpRatio, isV2(config) ? 10 : 8);
+    add(stage.depth * (block.macs + 2 * h * w * c), stage.depth * block.kept, stage.depth * block.inputs);
+    total.blocks += stage.depth * block.macs;
+    total.largest = Math.max(total.largest, block.largest);
     if (i + 1 < stages.length) add((h / 2) * (w / 2) * 8 * c * c + (isV2(config) ? (h * w * c) / 2 : h * w * c), h * w * c * 2);
   });
   const last = stages[stages.length - 1];
@@ -98,5 +116,8 @@ function vitCost(config: VitConfig): Cost {
   return {
     macs: patches * c * config.inChannels * config.patchSize ** 2 + config.depth * block.macs,
     kept: tokens * c * 2 + config.depth * block.kept,
+    blocks: config.depth * block.macs,
+    inputs: tokens * c * 2 + config.depth * block.inputs,
+    largest: block.largest,
   };
 }
