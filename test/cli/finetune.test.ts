@@ -61,6 +61,15 @@ test('a folder of pictures is learnt, judged alike by both commands, and shown',
   expect(again.out).toMatch(/weights: \d+ parameters from '.*run', 0 at their random start/);
 }, 120_000);
 
+test('preview shows pictures as they are, augmented and mixed, with their soft labels', async () => {
+  const seen = await simmim('preview', '--recipe', 'finetune/demo', '--data', join(dir, 'set'), '--count', '3', '--epoch', '1', '--out', join(dir, 'seen'), ...sets(SMALL));
+  expect([seen.errors, seen.out]).toEqual([[], `wrote ${join(dir, 'seen')}.png and ${join(dir, 'seen')}.html\n`]);
+  const page = readFileSync(join(dir, 'seen.html'), 'utf8');
+  for (const part of ['augmented', 'mixed', 'cutmix 1', '% green']) expect(page).toContain(part);
+  expect(await sharp(join(dir, 'seen.png')).metadata()).toMatchObject({ format: 'png' });
+  expect((await simmim('preview', '--recipe', 'finetune/demo', '--set', 'model.encoder=null', '--set', 'model.imageSize=null')).errors[0]).toContain('leaves the image size to the weights');
+}, 60_000);
+
 test('CIFAR records are read as they are', async () => {
   const { errors, out } = await finetune('cifar-run', 'cifar', '--set', 'train.epochs=1');
   expect(errors).toEqual([]);

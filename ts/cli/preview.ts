@@ -7,11 +7,12 @@ import { factList, figureHtml, htmlPage } from '../report/page';
 import { figurePng, greyed, hiddenPixels, toRgb, type Figure } from '../report/pictures';
 import { Masking } from '../simmim';
 import { imageSizeOf, statisticsOf, type Recipe } from '../train/recipe';
-import { loadRecipe } from '../train/recipe_files';
+import { loadFinetune, loadRecipe, recipeTask } from '../train/recipe_files';
 import { openRunData } from '../train/run_data';
 import { maskStrategy, modelPatch, withMaskGrid } from '../train/task';
 import { collect, wholeNumber, wholeOrZero } from './arguments';
 import { useBackend } from './backend';
+import { writeFinetunePreview } from './preview_finetune';
 
 /** Options of `simmim preview`. */
 interface Options {
@@ -28,12 +29,12 @@ interface Options {
 /** Adds `simmim preview` to the command line. */
 export function registerPreview(cli: Command, print: (line: string) => void): Command {
   return cli.command('preview')
-    .description('show what training really sees: the first pictures of an epoch after crop, flip and normalisation, and under their masks, as PNG and HTML')
+    .description('show what training really sees: the first pictures of an epoch after crop, flip and normalisation and under their masks, or for fine-tuning after augmentation and mixing, as PNG and HTML')
     .option('--recipe <name>', "recipe of the package (see 'simmim recipes') or a .yaml file")
-    .option('--data <folder>', 'folder of pictures (train/ and val/ inside it are used as such)')
+    .option('--data <folder>', 'folder of pictures (train/ and val/ inside it are used as such); for fine-tuning labelled ones')
     .option('--set <key=value>', 'override one value of the recipe; may be repeated', collect, [])
     .option('--count <n>', 'number of pictures', wholeNumber, 8)
-    .option('--draws <n>', 'epochs to show of the same pictures: each crops and hides anew', wholeNumber, 3)
+    .option('--draws <n>', 'pre-training: epochs to show of the same pictures: each crops and hides anew', wholeNumber, 3)
     .option('--epoch <n>', 'epoch to begin with, from 0', wholeOrZero, 0)
     .option('--out <path>', 'PATH.png and PATH.html are written', 'preview')
     .option('--backend <name>', 'tfjs backend', 'simmim-cpu')
@@ -44,10 +45,15 @@ export function registerPreview(cli: Command, print: (line: string) => void): Co
 async function preview(options: Options, print: (line: string) => void): Promise<void> {
   if (options.recipe === undefined) throw new SimmimError('invalid_argument', 'preview', "give --recipe NAME (see 'simmim recipes')");
   const overrides = options.data === undefined ? [] : ['data.source=folder', `data.folder=${JSON.stringify(resolve(options.data))}`];
-  const recipe = await withMaskGrid(loadRecipe(options.recipe, [...options.set, ...overrides]));
   await useBackend(options.backend);
-  const figure = await trainingPictures(recipe, options);
   const base = options.out.replace(/\.(png|html)$/, '');
+  if (recipeTask(options.recipe) === 'finetune') {
+    await writeFinetunePreview(loadFinetune(options.recipe, [...options.set, ...overrides]), options, base);
+    print(`wrote ${base}.png and ${base}.html`);
+    return;
+  }
+  const recipe = await withMaskGrid(loadRecipe(options.recipe, [...options.set, ...overrides]));
+  const figure = await trainingPictures(recipe, options);
   const { masking, data, model } = recipe;
   const facts = {
     recipe: recipe.name, encoder: model.encoder, 'image size': imageSizeOf(recipe).join(' x '),

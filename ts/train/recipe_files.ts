@@ -30,6 +30,11 @@ export function loadFinetune(nameOrFile: string, overrides: readonly string[] = 
   return finetuneFromYaml(recipeText(nameOrFile), nameOrFile, overrides);
 }
 
+/** What a recipe is for. */
+export function recipeTask(nameOrFile: string): Task {
+  return taskOf(yamlTree(recipeText(nameOrFile), nameOrFile));
+}
+
 /** The text of a recipe, comments included. */
 export function recipeText(nameOrFile: string): string {
   const names = recipeNames();
