@@ -104,3 +104,34 @@ test('plan: memory of each device with and without checkpointing and sharding', 
   expect((await simmim('plan')).errors[0]).toContain('give either --model PRESET');
   expect((await simmim('plan', '--model', 'swinv2_giantt')).errors[0]).toContain('swinv2_giant');
 });
+
+test('an explicit mask goes from its picture through training to the pictures of visualize', async () => {
+  const size = 32;
+  const mask = join(folder, 'mask.png');
+  const hidden = (x: number, y: number): boolean => x >= 8 && x < 24 && y >= 16;
+  await sharp(Buffer.from(Array.from({ length: size * size }, (_, i) => (hidden(i % size, Math.floor(i / size)) ? 255 : 0))), { raw: { width: size, height: size, channels: 1 } }).png().toFile(mask);
+  const out = join(folder, 'explicit');
+  const { code, errors, out: printed } = await simmim(
+    'pretrain', '--recipe', 'demo', '--out', out, '--set', `model.imageSize=${size}`, '--set', 'model.depths=[1, 1]', '--set', 'model.heads=[2, 4]', '--set', 'masking.strategy=explicit', '--set', `masking.file=${mask}`,
+    '--set', 'train.epochs=1', '--set', 'train.batchSize=4', '--set', 'schedule.warmupEpochs=0', '--set', 'data.samplesPerEpoch=8', '--set', 'validation.images=2', '--set', 'data.workers=0',
+  );
+  expect([code, errors]).toEqual([0, []]);
+  expect(printed).toContain('16 of 64 mask cells');
+  rmSync(mask); // the run holds the cells themselves
+  const shown = join(folder, 'shown');
+  expect((await simmim('visualize', out, '--out', shown, '--count', '1')).errors).toEqual([]);
+  const { data, info } = await sharp(`${shown}.png`).removeAlpha().raw().toBuffer({ resolveWithObject: true });
+  const scale = Math.round((info.width / 4 - 4) / size); // four pictures in a row, 4 px apart
+  const at = (column: number, x: number, y: number): number[] => {
+    const left = 4 + column * (size * scale + 4);
+    const from = ((4 + y * scale) * info.width + left + x * scale) * 3;
+    return Array.from(data.subarray(from, from + 3));
+  };
+  for (let y = 0; y < size; y++) {
+    for (let x = 0; x < size; x++) {
+      const [original, masked, predicted, pasted] = [0, 1, 2, 3].map((column) => at(column, x, y));
+      expect(masked, `${x}, ${y}`).toEqual(hidden(x, y) ? [128, 128, 128] : original);
+      expect(pasted, `${x}, ${y}`).toEqual(hidden(x, y) ? predicted : original);
+    }
+  }
+});
