@@ -15,13 +15,17 @@ export class Server {
   private readonly child: ChildProcessWithoutNullStreams;
   private readonly answers: ((answer: Answer) => void)[] = [];
   private complaint = '';
+  private listener: ((line: string) => void) | undefined;
 
   constructor(readonly name: string, command: string, args: string[], env: NodeJS.ProcessEnv = {}) {
     this.child = spawn(command, args, { env: { ...process.env, ...env } });
     createInterface({ input: this.child.stdout }).on('line', (line) => {
       if (line.startsWith('{')) this.answers.shift()?.(JSON.parse(line) as Answer);
     });
-    this.child.stderr.on('data', (chunk: Buffer) => (this.complaint = (this.complaint + chunk.toString()).slice(-2000)));
+    createInterface({ input: this.child.stderr }).on('line', (line) => {
+      this.complaint = `${this.complaint}${line}\n`.slice(-2000);
+      this.listener?.(line);
+    });
     const gone = (why: string): void => {
       for (const answer of this.answers.splice(0)) answer({ error: `${why} ${this.complaint}` });
     };
@@ -35,6 +39,11 @@ export class Server {
       this.answers.push(resolve);
       this.child.stdin.write(`${JSON.stringify(request)}\n`);
     });
+  }
+
+  /** Hears every line of standard error, such as those of SIMMIM_TRACE. */
+  onComplaint(listener: (line: string) => void): void {
+    this.listener = listener;
   }
 
   close(): void {

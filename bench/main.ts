@@ -1,4 +1,5 @@
 // npm run bench -- step [--models a,b] [--batch 8] [--threads 2] [--rounds 5] [--json FILE]
+// npm run bench -- profile MODEL [--precision f32|bf16] [--batch 8] [--threads 2] [--rounds 5] [--clock wall|thread] [--shapes]
 // npm run bench -- ops  [--ops a,b] [--forward] [--threads 2] [--rounds 5] [--json FILE]
 //
 // Each contestant is a process of its own; rounds are interleaved; the figure is the ratio of medians. PyTorch is
@@ -9,6 +10,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { OP_BENCHES } from './ops';
 import { interleave, type Result, Server, table } from './harness';
+import { profileStep } from './profile';
 
 const here = process.env.SIMMIM_BENCH ?? 'bench';
 
@@ -18,6 +20,9 @@ const { values: options, positionals } = parseArgs({
     models: { type: 'string', default: 'swin_tiny,swin_base,vit_base' },
     ops: { type: 'string' },
     forward: { type: 'boolean', default: false },
+    precision: { type: 'string', default: 'f32' },
+    clock: { type: 'string', default: 'wall' },
+    shapes: { type: 'boolean', default: false },
     batch: { type: 'string', default: '8' },
     threads: { type: 'string', default: '2' },
     rounds: { type: 'string', default: '5' },
@@ -25,8 +30,12 @@ const { values: options, positionals } = parseArgs({
   },
 });
 
+function simmim(): Server {
+  return new Server('simmim', process.execPath, [join(__dirname, 'rivals/simmim_server.js')], { UV_THREADPOOL_SIZE: '1' });
+}
+
 function contestants(): Server[] {
-  const ours = new Server('simmim', process.execPath, [join(__dirname, 'rivals/simmim_server.js')], { UV_THREADPOOL_SIZE: '1' });
+  const ours = simmim();
   const torch = new Server('torch', process.env.SIMMIM_PYTHON ?? 'python3', [join(here, 'rivals/torch_server.py')]);
   return [ours, torch];
 }
@@ -77,10 +86,29 @@ async function benchOps(): Promise<unknown[]> {
   return results;
 }
 
+/** Where the time of a step goes, kernel by kernel. */
+async function benchProfile(models: readonly string[]): Promise<unknown[]> {
+  const results: unknown[] = [];
+  for (const model of models) {
+    const { precision, shapes } = options;
+    const clock = options.clock === 'thread' ? 'thread' : 'wall';
+    const kernels = await profileStep(simmim(), model, { batch: Number(options.batch), threads: Number(options.threads), rounds: Number(options.rounds), precision, clock, shapes });
+    results.push({ model, precision, kernels });
+  }
+  return results;
+}
+
+const COMMANDS: Record<string, (names: string[]) => Promise<unknown[]>> = {
+  step: benchSteps,
+  ops: benchOps,
+  profile: (names) => benchProfile(names.length > 0 ? names : ['swin_tiny']),
+};
+
 async function main(): Promise<void> {
-  const [what = 'step'] = positionals;
-  if (what !== 'step' && what !== 'ops') throw new Error(`unknown bench '${what}', expected step or ops`);
-  const results = what === 'step' ? await benchSteps() : await benchOps();
+  const [what = 'step', ...names] = positionals;
+  const command = COMMANDS[what];
+  if (!command) throw new Error(`unknown bench '${what}', expected one of ${Object.keys(COMMANDS).join(', ')}`);
+  const results = await command(names);
   if (options.json) writeFileSync(options.json, JSON.stringify({ date: new Date().toISOString(), node: process.version, results }, null, 1));
 }
 

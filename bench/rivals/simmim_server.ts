@@ -23,6 +23,8 @@ interface Request {
   case?: BenchCase;
   backward?: boolean;
   repeats?: number;
+  /** Print every native call on standard error. */
+  trace?: boolean;
 }
 
 /** Forward, backward, clip 5 and AdamW on one batch of noise: what the trainer does between two batches, recorded or eager. */
@@ -60,6 +62,7 @@ async function answer(request: Request, job: Job | null): Promise<{ reply: objec
   if (!job) throw new Error('run before setup');
   const seconds: number[] = [];
   let value: number | null = null;
+  native.loadAddon().setTrace(request.trace ?? false);
   for (let i = 0; i < (request.repeats ?? 1); i++) {
     const start = process.hrtime.bigint();
     value = await job();

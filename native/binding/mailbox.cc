@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <deque>
 #include <set>
 #include <string_view>
@@ -28,9 +29,29 @@ class Workspace {
   void* data_;
 };
 
-void print_trace(const KernelInfo& kernel, const void* args, std::chrono::steady_clock::time_point start) {
-  const double us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
-  fprintf(stderr, "simmim %s # %.1f us\n", kernel.describe(args).c_str(), us);
+/// Wall and processor time of the calling thread since construction: on a busy machine the second tells more.
+class CallClock {
+ public:
+  double wall_us() const { return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - wall_).count(); }
+  double thread_us() const { return thread_now() - thread_; }
+
+ private:
+  static double thread_now() {
+#if defined(CLOCK_THREAD_CPUTIME_ID)
+    timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_nsec) / 1e3;
+#else
+    return 0;
+#endif
+  }
+  std::chrono::steady_clock::time_point wall_ = std::chrono::steady_clock::now();
+  double thread_ = thread_now();
+};
+
+void print_trace(const KernelInfo& kernel, const void* args, const CallClock& clock) {
+  const double wall = clock.wall_us(), thread = clock.thread_us();
+  fprintf(stderr, "simmim %s # %.1f us, %.1f us of this thread\n", kernel.describe(args).c_str(), wall, thread);
 }
 
 /// Bytes of tensors from which a call is worth handing to another thread.
@@ -107,12 +128,12 @@ void run_kernel(Environment& environment, int id, int device_number, const Kerne
     pending.commit();
     return;
   }
-  const auto start = environment.trace ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
+  const CallClock clock;
   if (on_host) kernel_function(id)(args);
   else device.run({id, args});
   if (environment.trace) {
     device.synchronise();
-    print_trace(kernel, args, start);
+    print_trace(kernel, args, clock);
   }
   pending.commit();
   if (recording) {
