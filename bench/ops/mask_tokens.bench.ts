@@ -16,6 +16,6 @@ export const maskTokensBench: OpBench = {
     const [batch = 0, tokens = 0, channels = 0] = take(c, 'batch', 'tokens', 'channels');
     const { maskTokens } = compiledOps();
     const mask = tf.keep(tf.cast(tf.less(tf.randomUniform([batch, tokens], 0, 1, 'float32', 3), 0.6), 'float32'));
-    return differentiated(([x, token]) => maskTokens(x as never, token as never, mask), [normal([batch, tokens, channels]), normal([channels], 2)], backward);
+    return differentiated(([x, token]) => maskTokens(x as never, { token, mask }), [normal([batch, tokens, channels]), normal([channels], 2)], backward);
   },
 };

@@ -71,6 +71,7 @@ class Environment {
   bool trace = false;
   bool defers = false;  // SIMMIM_EAGER=deferred: large eager calls run behind the event loop
   uint64_t calls = 0;
+  uint64_t widenings = 0;  // bf16 inputs that were copied to f32 for a kernel that does not read bf16
 
  private:
   int64_t reported_ = 0;

@@ -4,10 +4,12 @@
 #include <cstring>
 #include <ctime>
 #include <deque>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <vector>
 
+#include "../kernels/binary.h"
 #include "../kernels/registry.h"
 #include "environment.h"
 
@@ -98,10 +100,41 @@ void check_values(Device& device, const KernelInfo& kernel, const void* args) {
   kernel.check_values(copy);
 }
 
+/// Runs one decoded call, with its line of the trace and its place in a recording.
+void execute(Environment& environment, Device& device, int id, const KernelInfo& kernel, const void* args) {
+  std::optional<CallClock> clock;
+  if (environment.trace) clock.emplace();
+  if (device.on_host()) kernel_function(id)(args);
+  else device.run({id, args});
+  if (clock) {
+    device.synchronise();
+    print_trace(kernel, args, *clock);
+  }
+  if (environment.recording) environment.recording->program->append(id, kernel, args);
+}
+
+int cast_kernel() {
+  static const int id = [] {
+    int i = 0;
+    while (std::string_view(kernel_at(i).name) != Cast::name) i++;
+    return i;
+  }();
+  return id;
+}
+
+/// Fills the f32 copies of bf16 inputs: calls of `cast` like any other, seen by trace and recording.
+void widen_inputs(Environment& environment, Device& device, const CallMemory& memory) {
+  for (int i = 0; i < memory.widenings(); i++) {
+    const Cast cast{memory.widening(i).half, memory.widening(i).wide, false};
+    execute(environment, device, cast_kernel(), kernel_at(cast_kernel()), &cast);
+    environment.widenings++;
+  }
+}
+
 void run_kernel(Environment& environment, int id, int device_number, const KernelInfo& kernel) {
   Device& device = environment.device(device_number);
   const bool on_host = device.on_host();
-  const bool may_defer = on_host && environment.defers && !environment.trace && !environment.recording && is_deferrable(id);
+  bool may_defer = on_host && environment.defers && !environment.trace && !environment.recording && is_deferrable(id);
   if (on_host && !may_defer) environment.join();
   if (!device.has(id)) fail_as("unsupported", "this kernel has no version for %s", device.name().c_str());
   alignas(64) char args[kMaxArguments];
@@ -111,9 +144,14 @@ void run_kernel(Environment& environment, int id, int device_number, const Kerne
     recording->touched.clear();
   }
   Mail mail{environment.word_data, environment.number_data, environment.word_count, environment.number_count, device_number};
-  PendingOutputs pending(environment.storages);
-  kernel.decode(mail, environment.storages, pending, args);
+  CallMemory memory(environment.storages);
+  kernel.decode(mail, environment.storages, memory, args);
   kernel.check(args);
+  if (memory.widenings() > 0) {
+    if (on_host) environment.join();
+    may_defer = false;
+    widen_inputs(environment, device, memory);
+  }
   if (kernel.check_values) check_values(device, kernel, args);
   Workspace workspace(environment.storages.arena(device_number), on_host ? kernel.workspace_bytes(args) : kernel.cuda_workspace_bytes(args));
   kernel.set_workspace(args, workspace.data());
@@ -125,22 +163,14 @@ void run_kernel(Environment& environment, int id, int device_number, const Kerne
       std::memcpy(aligned, copy.data(), copy.size());
       run(aligned);
     });
-    pending.commit();
+    memory.commit();
     return;
   }
-  const CallClock clock;
-  if (on_host) kernel_function(id)(args);
-  else device.run({id, args});
-  if (environment.trace) {
-    device.synchronise();
-    print_trace(kernel, args, clock);
-  }
-  pending.commit();
-  if (recording) {
-    recording->program->append(id, kernel, args);
+  execute(environment, device, id, kernel, args);
+  memory.commit();
+  if (recording)
     for (Block* block : recording->touched)
       if (StorageTable::arena_of(block) != &recording->program->arena()) recording->program->keep(block);
-  }
 }
 
 Napi::Value Call(const Napi::CallbackInfo& info) {

@@ -177,6 +177,7 @@ Napi::Value Stats(const Napi::CallbackInfo& info) {
     out.Set("systemAllocations", static_cast<double>(s.system_allocations));
     out.Set("handles", static_cast<double>(e.storages.live_handles()));
     out.Set("calls", static_cast<double>(e.calls));
+    out.Set("widenings", static_cast<double>(e.widenings));
     return out;
   });
 }

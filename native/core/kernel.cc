@@ -26,7 +26,7 @@ static std::string dtype_list(DTypes accepted) {
   return out;
 }
 
-Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, StorageTable& storages, PendingOutputs& pending) {
+Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, StorageTable& storages, CallMemory& memory) {
   int32_t* head = mail.take_words(2);
   const Handle handle = head[0];
   Tensor tensor;
@@ -42,7 +42,7 @@ Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Sto
     tensor.dtype = static_cast<DType>(head[1]);
     if (!(accepted & 1u << head[1])) fail_as("unsupported", "%s has dtype %s, this kernel supports %s", name, name_of(tensor.dtype), dtype_list(accepted).c_str());
     const Handle made = storages.allocate(tensor.dtype, tensor.bytes(), mail.device);
-    pending.add(made, head);
+    memory.add(made, head);
     storages.touch(made);
     tensor.data = storages.get(made).data;
     return tensor;
@@ -50,11 +50,13 @@ Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Sto
   const StorageTable::Slot& slot = storages.get(handle);
   if (slot.device != mail.device) fail("%s is on %s, the call runs on %s", name, storages.arena(slot.device).device().name().c_str(), storages.arena(mail.device).device().name().c_str());
   tensor.dtype = slot.dtype;
-  if (!(accepted & 1u << static_cast<int>(slot.dtype))) fail_as("unsupported", "%s has dtype %s, this kernel supports %s", name, name_of(slot.dtype), dtype_list(accepted).c_str());
+  const bool input = role == Role::in || role == Role::optional_in;
+  const bool widens = input && slot.dtype == DType::bf16 && !(accepted & kBF16) && accepted & kF32;
+  if (!widens && !(accepted & 1u << static_cast<int>(slot.dtype))) fail_as("unsupported", "%s has dtype %s, this kernel supports %s", name, name_of(slot.dtype), dtype_list(accepted).c_str());
   if (tensor.bytes() > slot.bytes) fail("%s of %zu bytes does not fit its storage of %zu bytes", name, tensor.bytes(), slot.bytes);
   tensor.data = slot.data;
   storages.touch(handle);
-  return tensor;
+  return widens ? memory.widen(tensor, mail.device) : tensor;
 }
 
 Ints take_ints(Mail& mail, const char* name) {

@@ -23,7 +23,7 @@ namespace simmim {
 
 using DTypes = uint32_t;  // a set of DType
 constexpr DTypes kF32 = 1u << 0, kI32 = 1u << 1, kU8 = 1u << 2, kBF16 = 1u << 3;
-constexpr DTypes kFloat = kF32 | kBF16, kAny = kF32 | kI32 | kU8 | kBF16;
+constexpr DTypes kFloat = kF32 | kBF16, kAny = kF32 | kI32 | kU8, kStored = kAny | kBF16;
 
 enum class Role { in, optional_in, out, optional_out, inout, optional_inout, parameter };
 
@@ -52,6 +52,12 @@ template <class K> constexpr Field<K, Tensor> values_checked(Field<K, Tensor> f)
 }
 template <class... F> constexpr auto fields(F... f) { return std::make_tuple(f...); }
 
+/// For check(): `t` must have the shape and storage type of `as`.
+inline void require_like(const char* name, const Tensor& t, const char* as_name, const Tensor& as) {
+  require(t.shape == as.shape, "%s has another shape than %s (%lld values, expected %lld)", name, as_name, (long long)t.count(), (long long)as.count());
+  require(t.dtype == as.dtype, "%s is %s, expected %s as %s", name, name_of(t.dtype), name_of(as.dtype), as_name);
+}
+
 /// Cursor over the mailbox: per tensor `handle, dtype, rank, dims...` as int32, per scalar one double,
 /// per list its length and values as doubles. Outputs come with handle 0 and the wanted dtype and dims.
 struct Mail {
@@ -72,42 +78,66 @@ struct Mail {
   }
 };
 
-/// Outputs allocated while decoding; released again unless the call is committed.
-class PendingOutputs {
+/// What decoding allocates for one call: outputs, released again unless the call is committed, and f32 copies of bf16
+/// inputs for a kernel that reads f32 alone, which live as long as the call and are filled by whoever runs it.
+class CallMemory {
  public:
-  PendingOutputs(StorageTable& storages) : storages_(storages) {}
-  ~PendingOutputs() {
+  CallMemory(StorageTable& storages) : storages_(storages) {}
+  CallMemory(const CallMemory&) = delete;
+  CallMemory& operator=(const CallMemory&) = delete;
+  ~CallMemory() {
+    for (int i = 0; i < widenings_; i++) storages_.release(widened_[i].handle);
     if (committed_) return;
-    for (int i = 0; i < count_; i++) {
+    for (int i = 0; i < outputs_; i++) {
       storages_.release(handles_[i]);
       *slots_[i] = 0;
     }
   }
   void add(Handle handle, int32_t* slot) {
-    if (count_ == kMax) fail_as("internal", "more than %d outputs", kMax);
-    handles_[count_] = handle;
-    slots_[count_++] = slot;
+    if (outputs_ == kMax) fail_as("internal", "more than %d outputs", kMax);
+    handles_[outputs_] = handle;
+    slots_[outputs_++] = slot;
     *slot = handle;
   }
   void commit() { committed_ = true; }
+
+  struct Widening {
+    Tensor half, wide;
+    Handle handle;
+  };
+  /// An f32 tensor in place of a bf16 one.
+  Tensor widen(const Tensor& half, int device) {
+    if (widenings_ == kMax) fail_as("internal", "more than %d bf16 inputs", kMax);
+    Tensor wide = half;
+    wide.dtype = DType::f32;
+    const Handle handle = storages_.allocate(DType::f32, wide.bytes(), device);
+    wide.data = storages_.get(handle).data;
+    storages_.touch(handle);
+    widened_[widenings_++] = {half, wide, handle};
+    return wide;
+  }
+  int widenings() const { return widenings_; }
+  const Widening& widening(int i) const { return widened_[i]; }
 
  private:
   static constexpr int kMax = 16;
   StorageTable& storages_;
   Handle handles_[kMax];
   int32_t* slots_[kMax];
-  int count_ = 0;
+  int outputs_ = 0;
   bool committed_ = false;
+  Widening widened_[kMax];
+  int widenings_ = 0;
 };
 
 /// Decodes one tensor argument; not a template, so it exists once.
-Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, StorageTable& storages, PendingOutputs& pending);
+Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, StorageTable& storages, CallMemory& memory);
 Ints take_ints(Mail& mail, const char* name);
 
 template <class K, class T>
-void take(K& k, const Field<K, T>& field, Mail& mail, StorageTable& storages, PendingOutputs& pending) {
+void take(K& k, const Field<K, T>& field, Mail& mail, StorageTable& storages, CallMemory& memory) {
   if constexpr (std::is_same_v<T, Tensor>) {
-    k.*field.member = take_tensor(mail, field.name, field.role, field.dtypes, storages, pending);
+    k.*field.member = take_tensor(mail, field.name, field.role, field.dtypes, storages, memory);
   } else if constexpr (std::is_same_v<T, Ints>) {
     k.*field.member = take_ints(mail, field.name);
   } else {
@@ -142,7 +172,7 @@ concept HasOps = requires { K::ops; };
 struct KernelInfo {
   const char* name;
   size_t size;  // of the argument struct
-  void (*decode)(Mail&, StorageTable&, PendingOutputs&, void* args);
+  void (*decode)(Mail&, StorageTable&, CallMemory&, void* args);
   void (*check)(const void* args);
   void (*check_values)(const void* args);  // null where check() is all
   /// Visits the tensors whose values check_values() reads.
@@ -212,9 +242,9 @@ KernelInfo kernel_info() {
   KernelInfo info;
   info.name = K::name;
   info.size = sizeof(K);
-  info.decode = [](Mail& mail, StorageTable& storages, PendingOutputs& pending, void* args) {
+  info.decode = [](Mail& mail, StorageTable& storages, CallMemory& memory, void* args) {
     K& k = *new (args) K{};
-    std::apply([&](const auto&... f) { (take(k, f, mail, storages, pending), ...); }, K::spec());
+    std::apply([&](const auto&... f) { (take(k, f, mail, storages, memory), ...); }, K::spec());
   };
   info.check = [](const void* args) { static_cast<const K*>(args)->check(); };
   info.check_values = nullptr;

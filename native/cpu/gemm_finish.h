@@ -3,36 +3,23 @@
 #include "gelu.h"
 #include "gemm.h"
 #include "gemm_kernel.h"
+#include "reduce.h"
 
 namespace simmim::SIMMIM_ISA {
 
 SIMMIM_INLINE Vec load_side(const Side& side, int64_t at, int n) {
-  if (side.dtype == DType::f32) {
-    const float* p = static_cast<const float*>(side.data) + at;
-    return n == kLanes ? load(p) : load_n(p, n);
-  }
-  const uint16_t* p = static_cast<const uint16_t*>(side.data) + at;
-  if (n == kLanes) return load(p);
-  Vec v{};
-  for (int i = 0; i < n; i++) v[i] = bf16_to_float(p[i]);
-  return v;
+  if (side.dtype == DType::f32) return load_lanes(static_cast<const float*>(side.data) + at, n);
+  return load_lanes(static_cast<const uint16_t*>(side.data) + at, n);
 }
 SIMMIM_INLINE void store_side(const Side& side, int64_t at, Vec v, int n) {
-  if (side.dtype == DType::f32) {
-    float* p = static_cast<float*>(side.data) + at;
-    if (n == kLanes) store(p, v);
-    else store_n(p, v, n);
-    return;
-  }
-  uint16_t* p = static_cast<uint16_t*>(side.data) + at;
-  if (n == kLanes) return store(p, v);
-  for (int i = 0; i < n; i++) p[i] = float_to_bf16(v[i]);
+  if (side.dtype == DType::f32) store_lanes(static_cast<float*>(side.data) + at, v, n);
+  else store_lanes(static_cast<uint16_t*>(side.data) + at, v, n);
 }
 
 /// Finishes `n` sums of row i from column j on.
 SIMMIM_INLINE void finish_vec(const Gemm& g, const Side& c, Vec v, int64_t i, int64_t j, int n) {
   const int64_t at = i * g.ldc + j;
-  if (g.bias) v += n == kLanes ? load(g.bias + j) : load_n(g.bias + j, n);
+  if (g.bias) v += load_lanes(g.bias + j, n);
   if (g.pre.data) store_side(g.pre, at, v, n);
   if (g.gelu) v = gelu(v);
   if (g.gelu_of.data) v *= gelu_derivative(load_side(g.gelu_of, at, n));
@@ -62,7 +49,7 @@ static void finish_rows(const Gemm& g, const float* sums, int64_t ld, int64_t i0
     for (int64_t j = 0; j < n; j += kLanes) {
       const int lanes = static_cast<int>(n - j < kLanes ? n - j : kLanes);
       const float* p = sums + i * ld + j;
-      finish_vec(g, c, lanes == kLanes ? load(p) : load_n(p, lanes), i0 + i, j0 + j, lanes);
+      finish_vec(g, c, load_lanes(p, lanes), i0 + i, j0 + j, lanes);
     }
 }
 

@@ -2,27 +2,9 @@
 #pragma once
 #include "column_sums.h"
 #include "gelu.h"
+#include "reduce.h"
 
 namespace simmim::SIMMIM_ISA {
-
-template <class T>
-SIMMIM_INLINE Vec load_some(const T* p, int n) {
-  if (n == kLanes) return load(p);
-  Vec v{};
-  for (int i = 0; i < n; i++) {
-    if constexpr (sizeof(T) == 2) v[i] = bf16_to_float(p[i]);
-    else v[i] = p[i];
-  }
-  return v;
-}
-template <class T>
-SIMMIM_INLINE void store_some(T* p, Vec v, int n) {
-  if (n == kLanes) return store(p, v);
-  for (int i = 0; i < n; i++) {
-    if constexpr (sizeof(T) == 2) p[i] = float_to_bf16(v[i]);
-    else p[i] = v[i];
-  }
-}
 
 /// One pass over dy [rows, n]: dz = dy * GELU'(pre) when there is `pre`, and into `partials` [rows / chunk, n], when
 /// given, the sums of each chunk of rows.
@@ -36,10 +18,10 @@ static void activation_and_bias_grad(int64_t rows, int64_t n, int64_t chunk, con
         for (int v = 0; v * kLanes < width; v++) {
           const int64_t at = i * n + j + v * kLanes;
           const int lanes = static_cast<int>(width - v * kLanes < kLanes ? width - v * kLanes : kLanes);
-          Vec g = load_some(dy + at, lanes);
+          Vec g = load_lanes(dy + at, lanes);
           if (pre) {
-            g *= gelu_derivative(load_some(pre + at, lanes));
-            store_some(dz + at, g, lanes);
+            g *= gelu_derivative(load_lanes(pre + at, lanes));
+            store_lanes(dz + at, g, lanes);
           }
           sum[v] += g;
         }

@@ -16,6 +16,13 @@ SIMMIM_INLINE void store_lanes(T* p, Vec v, int lanes) {
   else store_n(p, v, lanes);
 }
 
+/// f(p) with p of the element type of a float tensor.
+template <class F>
+SIMMIM_INLINE void with_floats(const Tensor& t, const F& f) {
+  if (t.dtype == DType::bf16) f(t.bf16());
+  else f(t.f32());
+}
+
 template <class F>
 SIMMIM_INLINE void for_lanes(int64_t n, const F& f) {
   int64_t i = 0;

@@ -112,11 +112,11 @@ SIMMIM_INLINE float max_lane(Vec v) {
   return m;
 }
 
-// bf16 is the upper half of a float; rounding is to nearest even, NaN stays NaN.
+// bf16 is the upper half of a float; rounding is to nearest even, NaN stays NaN (one of its many).
 SIMMIM_INLINE float bf16_to_float(uint16_t b) { return __builtin_bit_cast(float, static_cast<uint32_t>(b) << 16); }
 SIMMIM_INLINE uint16_t float_to_bf16(float f) {
   const uint32_t u = __builtin_bit_cast(uint32_t, f);
-  if ((u & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(u >> 16 | 64);
+  if ((u & 0x7fffffff) > 0x7f800000) return 0x7fc0;
   return static_cast<uint16_t>((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 SIMMIM_INLINE Vec load(const uint16_t* p) {
@@ -124,21 +124,46 @@ SIMMIM_INLINE Vec load(const uint16_t* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
 #elif defined(__AVX2__)
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
+#elif defined(__x86_64__)
+  return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 #else
   Vec v;
   for (int i = 0; i < kLanes; i++) v[i] = bf16_to_float(p[i]);
   return v;
 #endif
 }
-SIMMIM_INLINE void store(uint16_t* p, Vec v) {
+
+#if defined(__AVX512F__)
+typedef __m256i HalfVec;  // kLanes bf16
+#elif defined(__x86_64__)
+typedef __m128i HalfVec;
+#endif
+#if defined(__x86_64__)
+SIMMIM_INLINE HalfVec to_bf16(Vec v) {
 #if defined(__AVX512BF16__)  // the same rounding, but denormals become zero
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
-#elif defined(__AVX512F__)
-  const __m512i u = _mm512_castps_si512(v);
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-  __m512i r = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
-  r = _mm512_mask_mov_epi32(r, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(r));
+  return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
+#else
+  const IVec u = bits(v), odd = (u >> 16) & 1;
+  const IVec rounded = (v == v ? u + odd + 0x7fff : splat(int32_t{0x7fc00000})) >> 16;
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(rounded));
+#elif defined(__AVX2__)
+  const __m256i r = reinterpret_cast<__m256i>(rounded);
+  return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packs_epi32(r, r), 0x08));
+#else
+  const __m128i r = reinterpret_cast<__m128i>(rounded);
+  return _mm_packs_epi32(r, r);
+#endif
+#endif
+}
+#endif
+SIMMIM_INLINE void store(uint16_t* p, Vec v) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(v));
+#elif defined(__AVX2__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bf16(v));
+#elif defined(__x86_64__)
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), to_bf16(v));
 #else
   for (int i = 0; i < kLanes; i++) p[i] = float_to_bf16(v[i]);
 #endif
@@ -157,7 +182,11 @@ SIMMIM_INLINE Vec load_n(const uint16_t* p, int n, float fill = 0) {
 #endif
 }
 SIMMIM_INLINE void store_n(uint16_t* p, Vec v, int n) {
+#if defined(__AVX512F__)
+  _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1u << n) - 1), to_bf16(v));
+#else
   for (int i = 0; i < n; i++) p[i] = float_to_bf16(v[i]);
+#endif
 }
 
 }  // namespace simmim::SIMMIM_ISA

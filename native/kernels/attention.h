@@ -21,10 +21,6 @@ inline void check_mixed(const char* name, const Tensor& y, const Tensor& qkv) {
     require(y.dim(i) == expected, "%s has dimension %d of %lld, expected %lld", name, i, (long long)y.dim(i), (long long)expected);
   }
 }
-inline void check_same(const char* name, const Tensor& t, const Tensor& as) {
-  require(t.shape == as.shape && t.dtype == as.dtype, "%s has another shape or dtype than expected (%lld values, expected %lld)", name, (long long)t.count(), (long long)as.count());
-}
-
 struct Attention {
   static constexpr const char* name = "attention";
   Tensor qkv, bias, y;
@@ -60,7 +56,7 @@ struct AttentionGrad {
   void check() const {
     check_qkv(qkv, 3, heads);
     check_mixed("dy", dy, qkv);
-    check_same("dqkv", dqkv, qkv);
+    require_like("dqkv", dqkv, "qkv", qkv);
     if (bias.present()) Attention::check_bias("bias", bias, qkv, heads);
     if (dbias.present()) Attention::check_bias("dbias", dbias, qkv, heads);
   }

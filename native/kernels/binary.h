@@ -114,7 +114,7 @@ struct Cast {
   static constexpr const char* name = "cast";
   Tensor x, y;
   bool boolean;  // to u8: 0 or 1 instead of the low byte
-  static constexpr auto spec() { return fields(in("x", &Cast::x, kAny), out("y", &Cast::y, kAny), par("boolean", &Cast::boolean)); }
+  static constexpr auto spec() { return fields(in("x", &Cast::x, kStored), out("y", &Cast::y, kStored), par("boolean", &Cast::boolean)); }
   void check() const {
     require(x.shape == y.shape, "y has another shape than x");
     const bool half = x.dtype == DType::bf16 || y.dtype == DType::bf16;

@@ -23,21 +23,23 @@ static void for_samples(const Tensor& x, const Tensor& clock, double rate, int64
 }
 
 void run(const DropPath& k) {
-  const float *x = k.x.f32(), *residual = k.residual.f32();
-  float* y = k.y.f32();
-  for_samples(k.x, k.clock, k.rate, k.site, [&](float factor, int64_t begin, int64_t end) {
-    for_lanes(end - begin, [&](int64_t i, int n) {
-      const Vec r = load_lanes(residual + begin + i, n);
-      store_lanes(y + begin + i, factor == 0 ? r : fma(load_lanes(x + begin + i, n), splat(factor), r), n);
+  with_floats(k.x, [&](auto* x) {
+    auto *residual = static_cast<decltype(x)>(k.residual.data), *y = static_cast<decltype(x)>(k.y.data);
+    for_samples(k.x, k.clock, k.rate, k.site, [&](float factor, int64_t begin, int64_t end) {
+      for_lanes(end - begin, [&](int64_t i, int n) {
+        const Vec r = load_lanes(residual + begin + i, n);
+        store_lanes(y + begin + i, factor == 0 ? r : fma(load_lanes(x + begin + i, n), splat(factor), r), n);
+      });
     });
   });
 }
 
 void run(const DropPathGrad& k) {
-  const float* dy = k.dy.f32();
-  float* dx = k.dx.f32();
-  for_samples(k.dy, k.clock, k.rate, k.site, [&](float factor, int64_t begin, int64_t end) {
-    for_lanes(end - begin, [&](int64_t i, int n) { store_lanes(dx + begin + i, factor == 0 ? Vec{} : load_lanes(dy + begin + i, n) * factor, n); });
+  with_floats(k.dy, [&](auto* dy) {
+    auto* dx = static_cast<decltype(dy)>(k.dx.data);
+    for_samples(k.dy, k.clock, k.rate, k.site, [&](float factor, int64_t begin, int64_t end) {
+      for_lanes(end - begin, [&](int64_t i, int n) { store_lanes(dx + begin + i, factor == 0 ? Vec{} : load_lanes(dy + begin + i, n) * factor, n); });
+    });
   });
 }
 

@@ -1,6 +1,6 @@
 // y = residual + x keep[b] / (1 - rate): stochastic depth on a residual branch (Huang et al. 2016; timm's drop_path), and
 // its gradient in x (that in residual is dy itself).
-//   x, residual, y [B, ...]; keep[b] = uniform(word 0 of philox(seed, site, step, micro B + b)) >= rate.
+//   x, residual, y [B, ...], f32 or bf16; keep[b] = uniform(word 0 of philox(seed, site, step, micro B + b)) >= rate.
 // clock int32 [4] = seed, step, micro, 0. Parallel over samples and blocks of them. The branch of a dropped sample is not read.
 #pragma once
 #include "../core/kernel.h"
@@ -20,13 +20,13 @@ struct DropPath {
   double rate;
   int64_t site;
   static constexpr auto spec() {
-    return fields(in("x", &DropPath::x, kF32), in("residual", &DropPath::residual, kF32), in("clock", &DropPath::clock, kI32), out("y", &DropPath::y, kF32),
+    return fields(in("x", &DropPath::x, kFloat), in("residual", &DropPath::residual, kFloat), in("clock", &DropPath::clock, kI32), out("y", &DropPath::y, kFloat),
                   par("rate", &DropPath::rate), par("site", &DropPath::site));
   }
   void check() const {
     check_drop_path(x, clock, rate);
-    require(residual.shape == x.shape, "residual has another shape than x");
-    require(y.shape == x.shape, "y has another shape than x");
+    require_like("residual", residual, "x", x);
+    require_like("y", y, "x", x);
   }
 };
 
@@ -38,12 +38,12 @@ struct DropPathGrad {
   double rate;
   int64_t site;
   static constexpr auto spec() {
-    return fields(in("dy", &DropPathGrad::dy, kF32), in("clock", &DropPathGrad::clock, kI32), out("dx", &DropPathGrad::dx, kF32),
+    return fields(in("dy", &DropPathGrad::dy, kFloat), in("clock", &DropPathGrad::clock, kI32), out("dx", &DropPathGrad::dx, kFloat),
                   par("rate", &DropPathGrad::rate), par("site", &DropPathGrad::site));
   }
   void check() const {
     check_drop_path(dy, clock, rate);
-    require(dx.shape == dy.shape, "dx has another shape than dy");
+    require_like("dx", dx, "dy", dy);
   }
 };
 

@@ -8,7 +8,7 @@ struct Fill {
   static constexpr const char* name = "fill";
   Tensor y;
   double value;
-  static constexpr auto spec() { return fields(out("y", &Fill::y, kAny), par("value", &Fill::value)); }
+  static constexpr auto spec() { return fields(out("y", &Fill::y, kStored), par("value", &Fill::value)); }
   void check() const {}
 };
 

@@ -5,15 +5,8 @@
 
 namespace simmim::SIMMIM_ISA {
 
-/// f(p) with p of the element type of a float tensor.
-template <class F>
-static SIMMIM_INLINE void with_floats(const Tensor& t, const F& f) {
-  if (t.dtype == DType::bf16) f(t.bf16());
-  else f(t.f32());
-}
-
 template <class X, class Y>
-static void normalize_row(const X* x, const LayerNorm& k, Y* y, int64_t row) {
+static void normalize_row(const LayerNorm& k, const X* x, const Y* residual, Y* y, int64_t row) {
   const int64_t channels = k.x.dim(-1);
   const float count = static_cast<float>(channels);
   const float *gamma = k.gamma.f32(), *beta = k.beta.f32();
@@ -23,62 +16,79 @@ static void normalize_row(const X* x, const LayerNorm& k, Y* y, int64_t row) {
     return distance * distance;
   }) / count;
   const float rstd = 1.0f / __builtin_sqrtf(variance + k.eps);
-  for_lanes(channels, [&](int64_t i, int n) {
-    const Vec hat = (load_lanes(x + i, n) - mean) * rstd;
-    store_lanes(y + i, fma(hat, load_lanes(gamma + i, n), load_lanes(beta + i, n)), n);
-  });
+  const auto normalized = [&](int64_t i, int n) { return fma((load_lanes(x + i, n) - mean) * rstd, load_lanes(gamma + i, n), load_lanes(beta + i, n)); };
+  if (residual) for_lanes(channels, [&](int64_t i, int n) { store_lanes(y + i, load_lanes(residual + i, n) + normalized(i, n), n); });
+  else for_lanes(channels, [&](int64_t i, int n) { store_lanes(y + i, normalized(i, n), n); });
   if (k.mean.present()) k.mean.f32()[row] = mean;
   if (k.rstd.present()) k.rstd.f32()[row] = rstd;
 }
 
 void run(const LayerNorm& k) {
   const int64_t channels = k.x.dim(-1), grain = channels >= 8192 ? 1 : 8192 / channels;
-  with_floats(k.x, [&](auto* x) {
+  with_floats(k.x, [&](const auto* x) {
     with_floats(k.y, [&](auto* y) {
+      const auto* residual = static_cast<decltype(y)>(k.residual.data);
       parallel_ranges(k.rows(), grain, [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; row++) normalize_row(x + row * channels, k, y + row * channels, row);
+        for (int64_t row = begin; row < end; row++) normalize_row(k, x + row * channels, residual ? residual + row * channels : nullptr, y + row * channels, row);
       });
     });
   });
 }
 
-/// With h = (x - mean) rstd and g = dy gamma: dx = rstd (g - mean(g) - h mean(g h)). Adds dy h and dy to dgamma and dbeta.
-template <class X, class Y>
-static void grad_row(const LayerNormGrad& k, const X* x, const Y* dy, Y* dx, int64_t row, float* dgamma, float* dbeta) {
-  const int64_t channels = k.x.dim(-1);
-  const float* gamma = k.gamma.f32();
-  const float mean = k.mean.f32()[row], rstd = k.rstd.f32()[row];
-  Vec sum_g{}, sum_gh{};
+/// ROWS rows from `row` on. With h = (x - mean) rstd and g = dy gamma: dx = rstd (g - mean(g) - h mean(g h)) + through.
+/// Adds dy h and dy to dgamma and dbeta, which are read and written once for all the rows.
+template <int ROWS, class X, class Y>
+static SIMMIM_INLINE void grad_rows(const LayerNormGrad& k, int64_t row, float* dgamma, float* dbeta) {
+  const int64_t channels = k.x.dim(-1), at = row * channels;
+  const X *x = k.x.as<X>() + at, *through = k.through.present() ? k.through.as<X>() + at : nullptr;
+  const Y* dy = k.dy.as<Y>() + at;
+  X* dx = k.dx.as<X>() + at;
+  const float *gamma = k.gamma.f32(), *mean = k.mean.f32() + row, *rstd = k.rstd.f32() + row;
+  Vec sum_g[ROWS] = {}, sum_gh[ROWS] = {};
   for_lanes(channels, [&](int64_t i, int n) {
-    const Vec h = (load_lanes(x + i, n) - mean) * rstd, d = load_lanes(dy + i, n), g = d * load_lanes(gamma + i, n);
-    sum_g += g;  // missing lanes of d are 0
-    sum_gh = fma(g, h, sum_gh);
-    if (dgamma) {
-      store_lanes(dgamma + i, fma(d, h, load_lanes(dgamma + i, n)), n);
-      store_lanes(dbeta + i, load_lanes(dbeta + i, n) + d, n);
+    const Vec scale = load_lanes(gamma + i, n);
+    Vec d_gamma = dgamma ? load_lanes(dgamma + i, n) : Vec{}, d_beta = dgamma ? load_lanes(dbeta + i, n) : Vec{};
+#pragma GCC unroll 4
+    for (int r = 0; r < ROWS; r++) {
+      const Vec h = (load_lanes(x + r * channels + i, n) - mean[r]) * rstd[r], d = load_lanes(dy + r * channels + i, n), g = d * scale;
+      sum_g[r] += g;  // missing lanes of d are 0
+      sum_gh[r] = fma(g, h, sum_gh[r]);
+      d_gamma = fma(d, h, d_gamma);
+      d_beta += d;
     }
+    if (dgamma) store_lanes(dgamma + i, d_gamma, n), store_lanes(dbeta + i, d_beta, n);
   });
-  const float count = static_cast<float>(channels), mean_g = sum(sum_g) / count, mean_gh = sum(sum_gh) / count;
-  for_lanes(channels, [&](int64_t i, int n) {
-    const Vec h = (load_lanes(x + i, n) - mean) * rstd, g = load_lanes(dy + i, n) * load_lanes(gamma + i, n);
-    store_lanes(dx + i, rstd * (g - mean_g - h * mean_gh), n);
+  const float count = static_cast<float>(channels);
+  for (int r = 0; r < ROWS; r++, x += channels, dy += channels, dx += channels) {
+    const float mean_g = sum(sum_g[r]) / count, mean_gh = sum(sum_gh[r]) / count;
+    const auto gradient = [&](int64_t i, int n) {
+      const Vec h = (load_lanes(x + i, n) - mean[r]) * rstd[r], g = load_lanes(dy + i, n) * load_lanes(gamma + i, n);
+      return rstd[r] * (g - mean_g - h * mean_gh);
+    };
+    if (through) for_lanes(channels, [&](int64_t i, int n) { store_lanes(dx + i, load_lanes(through + r * channels + i, n) + gradient(i, n), n); });
+    else for_lanes(channels, [&](int64_t i, int n) { store_lanes(dx + i, gradient(i, n), n); });
+  }
+}
+
+template <class X, class Y>
+static void gradient(const LayerNormGrad& k, const X*, const Y*, float* dgammas, float* dbetas) {
+  const int64_t channels = k.x.dim(-1);
+  parallel_ranges(k.rows(), k.chunk(), [&](int64_t begin, int64_t end) {
+    const int64_t at = begin / k.chunk() * channels;
+    float *dgamma = dgammas ? dgammas + at : nullptr, *dbeta = dbetas ? dbetas + at : nullptr;
+    for (int64_t i = 0; dgamma && i < channels; i++) dgamma[i] = dbeta[i] = 0;
+    int64_t row = begin;
+    for (; row + 4 <= end; row += 4) grad_rows<4, X, Y>(k, row, dgamma, dbeta);
+    for (; row < end; row++) grad_rows<1, X, Y>(k, row, dgamma, dbeta);
   });
 }
 
 void run(const LayerNormGrad& k) {
   const int64_t channels = k.x.dim(-1), chunks = k.chunks();
   const bool parameters = k.dgamma.present();
-  float *dgammas = static_cast<float*>(k.workspace), *dbetas = dgammas + chunks * channels;
+  float *dgammas = parameters ? static_cast<float*>(k.workspace) : nullptr, *dbetas = parameters ? dgammas + chunks * channels : nullptr;
   with_floats(k.x, [&](auto* x) {
-    with_floats(k.dy, [&](auto* dy) {
-      auto* dx = static_cast<decltype(dy)>(k.dx.data);
-      parallel_ranges(k.rows(), k.chunk(), [&](int64_t begin, int64_t end) {
-        const int64_t at = begin / k.chunk() * channels;
-        float *dgamma = parameters ? dgammas + at : nullptr, *dbeta = parameters ? dbetas + at : nullptr;
-        for (int64_t i = 0; parameters && i < channels; i++) dgamma[i] = dbeta[i] = 0;
-        for (int64_t row = begin; row < end; row++) grad_row(k, x + row * channels, dy + row * channels, dx + row * channels, row, dgamma, dbeta);
-      });
-    });
+    with_floats(k.dy, [&](auto* dy) { gradient(k, x, dy, dgammas, dbetas); });
   });
   if (!parameters) return;
   combine_column_sums(dgammas, chunks, channels, k.dgamma.f32(), false);

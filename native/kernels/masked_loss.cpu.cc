@@ -23,13 +23,16 @@ static SIMMIM_INLINE Vec slope_of(Vec d, float beta) {
   return select(abs(d) < beta, d / beta, sign);
 }
 
+/// f<kind>(values of pred), of pred's element type.
 template <class F>
-static SIMMIM_INLINE void with_kind(int32_t kind, const F& f) {
-  switch (static_cast<LossKind>(kind)) {
-    case LossKind::l1: return f.template operator()<LossKind::l1>();
-    case LossKind::l2: return f.template operator()<LossKind::l2>();
-    case LossKind::smooth_l1: return f.template operator()<LossKind::smooth_l1>();
-  }
+static SIMMIM_INLINE void with_kind(int32_t kind, const Tensor& pred, const F& f) {
+  with_floats(pred, [&](auto* values) {
+    switch (static_cast<LossKind>(kind)) {
+      case LossKind::l1: return f.template operator()<LossKind::l1>(values);
+      case LossKind::l2: return f.template operator()<LossKind::l2>(values);
+      case LossKind::smooth_l1: return f.template operator()<LossKind::smooth_l1>(values);
+    }
+  });
 }
 
 /// The extents of one call.
@@ -75,8 +78,8 @@ void run(const MaskedLoss& k) {
   const int64_t rows = k.pred.dim(0) * g.h;
   double* sums = static_cast<double*>(k.workspace);
   float* pixels = reinterpret_cast<float*>(sums + rows);
-  const float *pred = k.pred.f32(), *target = k.target.f32();
-  with_kind(k.kind, [&]<LossKind kind>() {
+  const float* target = k.target.f32();
+  with_kind(k.kind, k.pred, [&]<LossKind kind>(const auto* pred) {
     parallel_for(rows, [&](int64_t row) {
       double total = 0;
       for_runs(g, k.mask.f32(), row, pixels + row * g.width, [&](int64_t feature, int64_t pixel, const float* weights) {
@@ -102,10 +105,11 @@ void run(const MaskedLoss& k) {
 
 void run(const MaskedLossGrad& k) {
   const LossMap g(k);
-  const float *pred = k.pred.f32(), *target = k.target.f32();
-  float *dpred = k.dpred.f32(), *pixels = static_cast<float*>(k.workspace);
+  const float* target = k.target.f32();
+  float* pixels = static_cast<float*>(k.workspace);
   const float factor = -*k.dy.f32() * *k.scale.f32();
-  with_kind(k.kind, [&]<LossKind kind>() {
+  with_kind(k.kind, k.pred, [&]<LossKind kind>(auto* pred) {
+    auto* dpred = static_cast<decltype(pred)>(k.dpred.data);
     parallel_for(k.pred.dim(0) * g.h, [&](int64_t row) {
       for_runs(g, k.mask.f32(), row, pixels + row * g.width, [&](int64_t feature, int64_t pixel, const float* weights) {
         for_lanes(g.r, [&](int64_t j, int n) {

@@ -1,6 +1,6 @@
 // Regression loss over hidden pixels, sum(loss(target - image) m) / (sum(m) + 1e-5) / I with m the mask at pixel size
 // (SimMIM section 3.4; official simmim.py), and its gradient in pred. `image` is pred pixel-shuffled, by index: it is never laid out.
-//   pred [B, h, w, I r r], feature order (c, i, j), r = H/h; target [B, I, H, W]; mask [B, H/p, W/p] with 1 = hidden -> scalar.
+//   pred [B, h, w, I r r], feature order (c, i, j), r = H/h; target [B, I, H, W]; mask [B, H/p, W/p] with 1 = hidden -> scalar; pred f32 or bf16.
 // Parallel over rows of cells; their sums are combined in double and in order. Runs of pixels that are not hidden are not read.
 // `scale` = 1 / (sum(m) + 1e-5) / I is saved for the gradient. 8 bytes a hidden value forward, 12 backward.
 #pragma once
@@ -37,7 +37,7 @@ struct MaskedLoss {
   float beta;     // of smooth_l1
   void* workspace = nullptr;  // double [B h] sums, then float [B h, W] the mask of a row of pixels
   static constexpr auto spec() {
-    return fields(in("pred", &MaskedLoss::pred, kF32), in("target", &MaskedLoss::target, kF32), in("mask", &MaskedLoss::mask, kF32), out("loss", &MaskedLoss::loss, kF32),
+    return fields(in("pred", &MaskedLoss::pred, kFloat), in("target", &MaskedLoss::target, kF32), in("mask", &MaskedLoss::mask, kF32), out("loss", &MaskedLoss::loss, kF32),
                   out("scale", &MaskedLoss::scale, kF32), par("kind", &MaskedLoss::kind), par("beta", &MaskedLoss::beta));
   }
   size_t workspace_bytes() const { return static_cast<size_t>(pred.dim(0) * pred.dim(1)) * (8 + 4 * static_cast<size_t>(target.dim(3))); }
@@ -64,15 +64,15 @@ struct MaskedLossGrad {
   float beta;
   void* workspace = nullptr;  // float [B h, W]
   static constexpr auto spec() {
-    return fields(in("dy", &MaskedLossGrad::dy, kF32), in("pred", &MaskedLossGrad::pred, kF32), in("target", &MaskedLossGrad::target, kF32), in("mask", &MaskedLossGrad::mask, kF32),
-                  in("scale", &MaskedLossGrad::scale, kF32), out("dpred", &MaskedLossGrad::dpred, kF32), par("kind", &MaskedLossGrad::kind), par("beta", &MaskedLossGrad::beta));
+    return fields(in("dy", &MaskedLossGrad::dy, kF32), in("pred", &MaskedLossGrad::pred, kFloat), in("target", &MaskedLossGrad::target, kF32), in("mask", &MaskedLossGrad::mask, kF32),
+                  in("scale", &MaskedLossGrad::scale, kF32), out("dpred", &MaskedLossGrad::dpred, kFloat), par("kind", &MaskedLossGrad::kind), par("beta", &MaskedLossGrad::beta));
   }
   size_t workspace_bytes() const { return static_cast<size_t>(pred.dim(0) * pred.dim(1) * target.dim(3)) * 4; }
   size_t cuda_workspace_bytes() const { return 0; }
   void check() const {
     check_masked_loss(pred, target, mask, kind, beta);
     require(dy.count() == 1 && scale.count() == 1, "dy and scale have %lld and %lld values, expected scalars", (long long)dy.count(), (long long)scale.count());
-    require(dpred.shape == pred.shape, "dpred has another shape than pred");
+    require_like("dpred", dpred, "pred", pred);
   }
 };
 

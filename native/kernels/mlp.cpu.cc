@@ -41,7 +41,7 @@ static void gelu_all(const P* pre, T* hidden, int64_t count) {
   parallel_ranges(count, 16384, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i += kLanes) {
       const int lanes = static_cast<int>(end - i < kLanes ? end - i : kLanes);
-      store_some(hidden + i, gelu(load_some(pre + i, lanes)), lanes);
+      store_lanes(hidden + i, gelu(load_lanes(pre + i, lanes)), lanes);
     }
   });
 }

@@ -1,6 +1,6 @@
 // Lays the features of each cell out as r x r pixels: pred [B, h, w, I r r], feature order (c, i, j) -> planar
 // y [B, I, h r, w r] (torch.nn.PixelShuffle on channels-last input), and its gradient, the inverse permutation.
-// Parallel over rows of cells. 8 bytes an element.
+// Parallel over rows of cells. Each element is read and written once, f32 or bf16.
 #pragma once
 #include "../core/kernel.h"
 
@@ -9,6 +9,7 @@ namespace simmim {
 inline void check_shuffled(const Tensor& cells, const Tensor& image) {
   require(cells.shape.rank == 4, "pred has rank %d, expected 4 = [B, h, w, I*r*r]", cells.shape.rank);
   require(image.shape.rank == 4 && image.dim(0) == cells.dim(0), "y has rank %d, expected 4 = [B, I, H, W] with B = %lld", image.shape.rank, (long long)cells.dim(0));
+  require(image.dtype == cells.dtype, "y is %s, expected %s as pred", name_of(image.dtype), name_of(cells.dtype));
   if (image.count() == 0 && cells.count() == 0) return;
   require(cells.dim(1) > 0 && cells.dim(2) > 0, "pred has no cells");
   const int64_t r = image.dim(2) / cells.dim(1);
@@ -21,7 +22,7 @@ struct PixelShuffle {
   static constexpr const char* name = "pixel_shuffle";
   Tensor pred;  // [B, h, w, I r r]
   Tensor y;     // [B, I, h r, w r]
-  static constexpr auto spec() { return fields(in("pred", &PixelShuffle::pred, kF32), out("y", &PixelShuffle::y, kF32)); }
+  static constexpr auto spec() { return fields(in("pred", &PixelShuffle::pred, kFloat), out("y", &PixelShuffle::y, kFloat)); }
   void check() const { check_shuffled(pred, y); }
 };
 
@@ -29,7 +30,7 @@ struct PixelShuffleGrad {
   static constexpr const char* name = "pixel_shuffle_grad";
   Tensor dy;     // [B, I, h r, w r]
   Tensor dpred;  // [B, h, w, I r r]
-  static constexpr auto spec() { return fields(in("dy", &PixelShuffleGrad::dy, kF32), out("dpred", &PixelShuffleGrad::dpred, kF32)); }
+  static constexpr auto spec() { return fields(in("dy", &PixelShuffleGrad::dy, kFloat), out("dpred", &PixelShuffleGrad::dpred, kFloat)); }
   void check() const { check_shuffled(dpred, dy); }
 };
 

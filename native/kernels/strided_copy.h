@@ -14,7 +14,7 @@ struct StridedCopy {
   Ints dims, x_strides, y_strides;
   int64_t x_offset, y_offset;
   static constexpr auto spec() {
-    return fields(in("x", &StridedCopy::x, kAny), inout("y", &StridedCopy::y, kAny), par("dims", &StridedCopy::dims), par("x_strides", &StridedCopy::x_strides),
+    return fields(in("x", &StridedCopy::x, kStored), inout("y", &StridedCopy::y, kStored), par("dims", &StridedCopy::dims), par("x_strides", &StridedCopy::x_strides),
                   par("y_strides", &StridedCopy::y_strides), par("x_offset", &StridedCopy::x_offset), par("y_offset", &StridedCopy::y_offset));
   }
   void check_inside(const char* which, const Ints& strides, int64_t offset, const Tensor& t) const {

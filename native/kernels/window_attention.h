@@ -80,11 +80,11 @@ struct WindowAttentionGrad {
   void check() const {
     check_windows(qkv, table, scales, heads, window, shift);
     check_mixed("dy", dy, qkv);
-    check_same("dqkv", dqkv, qkv);
-    check_same("dtable", dtable, table);
+    require_like("dqkv", dqkv, "qkv", qkv);
+    require_like("dtable", dtable, "table", table);
     if (dscales.present()) {
       require(scales.present(), "dscales is wanted without scales");
-      check_same("dscales", dscales, scales);
+      require_like("dscales", dscales, "scales", scales);
     }
   }
 };

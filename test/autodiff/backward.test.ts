@@ -2,7 +2,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { backward, checkpoint } from '../../ts/autodiff';
 import { dropPath, layerNorm, linear } from '../../ts/ops';
+import { maxAbs } from '../helpers/compare';
 import { activate, allocated, COMPOSED, lacking, OWN } from '../helpers/devices';
+import { maxAbsDiff } from '../helpers/golden';
 
 describe.each([COMPOSED, OWN])('$name', (device) => {
   let before: Record<string, number> = {};
@@ -81,6 +83,24 @@ describe.each([COMPOSED, OWN])('$name', (device) => {
       });
     });
 
+  });
+
+  test('a gradient that reaches the input of a norm round it is added by the norm, not by a kernel of its own', async () => {
+    const [w, g, b] = [variable([6, 6], 1), variable([6], 2), variable([6], 3)];
+    const x = tf.randomNormal([5, 6], 0, 1, 'float32', 4);
+    const loss = (): tf.Scalar => {
+      const y = linear(x, w, null);
+      const z = linear(layerNorm(y, g, b, 1e-5), w, null, { residual: y });
+      return tf.sum(tf.mul(layerNorm(z, g, b, 1e-5, { residual: z }), x));
+    };
+    const [got, wanted] = [streamed(loss).gradients, reference(loss).gradients] as [number[][], number[][]];
+    got.forEach((values, i) => expect(maxAbsDiff(values, wanted[i] as number[])).toBeLessThan(1e-6 * maxAbs(wanted[i] as number[])));
+    if (device.backend === 'simmim-cpu') {
+      const { kernels } = await tf.profile(() => backward(loss, variables, () => undefined).dispose() as never);
+      // w, g and b are used twice, and z is x and residual of one op; y's two gradients meet in the norm.
+      expect(kernels.filter(({ name }) => name === 'Add')).toHaveLength(4);
+    }
+    x.dispose();
   });
 
   test('a loss that is the variable itself has gradient 1 and leaves the variable alive', () => {

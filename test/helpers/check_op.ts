@@ -5,24 +5,11 @@ import { Rng } from '../../ts/rng';
 import { EPS32, firstBitDifference, maxAbs } from './compare';
 import { CUDA_BACKEND } from '../../ts/backend';
 import { activate, alikeDevices, allocated, COMPOSED, lacking, nativeDevices, OWN, OWN_BACKEND, type Device } from './devices';
+import { checkBf16 } from './check_bf16';
 import { maxAbsDiff } from './golden';
 import { drawInputs, type InputSpec, type OpCase, type OpSpec, type OpsApi, type TfApi } from './op_cases';
+import { parts, tidied, weightsOf, type Outcome, type Values } from './outcome';
 import { reference64 } from './reference64';
-
-type Values = Float32Array | Float64Array;
-
-/** The result of one case and the gradient of sum(result * weights) for each differentiable input. */
-interface Outcome {
-  shape: number[];
-  result: Values;
-  gradients: Record<string, Values>;
-}
-
-/** A fixed weight for each element of a result, so that its sum depends on all of them differently. */
-function weightsOf(count: number): number[] {
-  const rng = new Rng(11);
-  return Array.from({ length: count }, () => rng.normal());
-}
 
 function inputTensors<A, N extends string>(api: TfApi, spec: OpSpec<A, N>, opCase: OpCase<A, N>, replace: Record<string, ArrayLike<number>> = {}): Record<N, tf.Tensor> {
   const values = drawInputs(opCase.inputs, `${spec.op} ${opCase.name}`);
@@ -58,20 +45,6 @@ function evaluate<A, N extends string>(api: TfApi, opsApi: OpsApi, spec: OpSpec<
     }
     return { shape: result.shape, result: result.dataSync().slice() as Values, gradients };
   });
-}
-
-function tidied<T>(api: TfApi, f: () => T): T {
-  api.engine().startScope();
-  try {
-    return f();
-  } finally {
-    api.engine().endScope();
-  }
-}
-
-/** The parts of an outcome under their names, in one order. */
-function parts(outcome: Outcome): [string, Values][] {
-  return [['result', outcome.result], ...Object.entries(outcome.gradients).map(([key, values]): [string, Values] => [`gradient of ${key}`, values])];
 }
 
 /** What one case is held to: the truth in float64, the composed form in float32, and float64 with inputs moved by one ulp. */
@@ -214,12 +187,13 @@ export function checkNative<A, N extends string>(spec: OpSpec<A, N>): void {
 /**
  * Declares the tests of an op from its case list. The composed forms in float64 are the truth, pinned to their own
  * slopes by finite differences; float32 results, composed and of every native configuration, are held to errors
- * derived from the composed form's own and from the conditioning of the case. Also: equal bits over thread counts (on a GPU: in every order),
- * nothing left in engine or arena, and refusals with their message on every backend.
+ * derived from the composed form's own and from the conditioning of the case. Also: the op on bf16 tensors where its spec
+ * names some, equal bits over thread counts (on a GPU: in every order), nothing left in engine or arena, and refusals with their message on every backend.
  */
 export function checkOp<A, N extends string>(spec: OpSpec<A, N>): void {
   if (OWN_BACKEND === CUDA_BACKEND) return checkNative(spec);
   checkComposed(spec);
   checkRefusals(spec, [COMPOSED, OWN]);
   checkNative(spec);
+  if (spec.bf16) checkBf16(spec);
 }

@@ -1,6 +1,18 @@
 /** Half a float32 ulp at 1. */
 export const EPS32 = 2 ** -24;
 
+/** Half a bf16 ulp at 1. */
+export const EPS_BF16 = 2 ** -9;
+
+/** A number rounded to bf16 (to nearest even), as a double. */
+export function toBf16(x: number): number {
+  const word = new Uint32Array(Float32Array.of(x).buffer);
+  const bits = word[0] as number;
+  if (!Number.isFinite(x)) return x;
+  word[0] = ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) << 16;
+  return new Float32Array(word.buffer)[0] as number;
+}
+
 /** Largest magnitude, 0 for none. */
 export function maxAbs(values: ArrayLike<number>): number {
   let most = 0;

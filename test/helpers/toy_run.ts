@@ -16,7 +16,7 @@ export class ToyModel implements MaskedModel {
   loss(images: tf.Tensor, mask: tf.Tensor): tf.Scalar {
     const [batch = 0] = images.shape;
     const x = tf.reshape(patchEmbed(images as tf.Tensor4D, this.embed.value, this.bias.value), [batch, 4, 6]);
-    const tokens = maskTokens(x, tf.reshape(this.mask_token.value, [6]), tf.reshape(mask, [batch, 4]));
+    const tokens = maskTokens(x, { token: tf.reshape(this.mask_token.value, [6]), mask: tf.reshape(mask, [batch, 4]) });
     const h = linear(tokens, this.hidden.value, null, { activation: 'gelu', residual: tokens });
     const prediction = tf.reshape(linear(h, this.head.value, null, {}), [batch, 2, 2, 48]);
     return maskedLoss(prediction, images, mask, { kind: 'l1' });

@@ -60,7 +60,7 @@ test.skipIf(lacking('mask_tokens'))('mask_tokens and its gradient', () => {
   const runs = onEveryLevel(() => {
     const k = { x: input(shape, x), token: input([19], token), mask: input([3, 200], mask), y: output(shape) };
     kernels.maskTokens(k);
-    const g = { dy: input(shape, dy), mask: k.mask, dx: output(shape), dtoken: output([19]) };
+    const g = { dy: input(shape, dy), mask: k.mask, dx: output(shape), dtoken: output([19]), inFront: 0 };
     kernels.maskTokensGrad(g);
     return { y: read(k.y), dx: read(g.dx), dtoken: read(g.dtoken) };
   });

@@ -19,7 +19,7 @@ describe('fusedOp', () => {
     await activate(OWN);
     const inputs = [tf.ones([2, 3, 4]), tf.ones([4])] as [tf.Tensor, tf.Tensor];
     const mask = tf.zeros([2, 3]);
-    const profile = await tf.profile(() => maskTokens(...inputs, mask));
+    const profile = await tf.profile(() => maskTokens(inputs[0], { token: inputs[1], mask }));
     expect(profile.kernelNames).toContain('MaskTokens');
     tf.dispose(profile.result as tf.Tensor);
     const calls = (f: () => void): number => {
@@ -28,9 +28,9 @@ describe('fusedOp', () => {
       return loadAddon().stats().calls - before;
     };
     const dy = tf.ones([2, 3, 4]);
-    const forward = calls(() => void maskTokens(...inputs, mask));
+    const forward = calls(() => void maskTokens(inputs[0], { token: inputs[1], mask }));
     expect(forward).toBe(1);
-    expect(calls(() => void tf.grads((x: tf.Tensor, token: tf.Tensor) => maskTokens(x, token, mask))(inputs, dy))).toBe(2);
+    expect(calls(() => void tf.grads((x: tf.Tensor, token: tf.Tensor) => maskTokens(x, { token, mask }))(inputs, dy))).toBe(2);
     tf.dispose([...inputs, mask, dy]);
   });
 

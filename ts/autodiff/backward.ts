@@ -124,52 +124,80 @@ class Gradients {
   }
 }
 
-/** Where gradients of the node under way may be written, by the id of the input. */
-class Places {
+/** What the ops' gradient functions may ask of the walk: the node under way. */
+class UnderWay {
+  /** Inputs whose gradient has been written to a place that was offered for it. */
+  readonly placed = new Set<number>();
+  /** Inputs whose gradient so far the node adds into its own. */
   readonly taken = new Set<number>();
 
-  constructor(private readonly offers: ReadonlyMap<number, () => tf.TensorInfo | null>) {}
+  constructor(
+    private readonly live: ReadonlySet<number>,
+    private readonly gradients: Gradients,
+    /** Places for gradients that are complete with this node, by the id of the input. */
+    private readonly offers: ReadonlyMap<number, () => tf.TensorInfo | null>,
+  ) {}
 
-  take(input: tf.Tensor): tf.TensorInfo | null {
+  place(input: tf.Tensor): tf.TensorInfo | null {
     const place = this.offers.get(input.id)?.() ?? null;
-    if (place) this.taken.add(input.id);
+    if (place) this.placed.add(input.id);
     return place;
+  }
+
+  take(input: tf.Tensor, accept: (gradient: tf.Tensor) => boolean): tf.Tensor | null {
+    const sum = this.live.has(input.id) && !this.taken.has(input.id) ? this.gradients.get(input.id) : undefined;
+    if (sum === undefined || !accept(sum)) return null;
+    this.taken.add(input.id);
+    return sum;
   }
 }
 
-let places: Places | null = null;
+let underWay: UnderWay | null = null;
 
 /**
  * Memory for the gradient of an input of the op whose gradient is being computed, or null where it makes its own.
  * An op that gets a place fills all of it and returns a tensor over it as that input's gradient.
  */
 export function gradientPlace(input: tf.Tensor): tf.TensorInfo | null {
-  return places?.take(input) ?? null;
+  return underWay?.place(input) ?? null;
 }
 
 /** As {@link gradientPlace}, of the op that is being differentiated now, for use later inside another walk. */
 export function gradientPlaces(): (input: tf.Tensor) => tf.TensorInfo | null {
-  const now = places;
-  return (input) => now?.take(input) ?? null;
+  const now = underWay;
+  return (input) => now?.place(input) ?? null;
 }
 
-/** Adds the gradients of a node's inputs, given those of its outputs. `offers`: places for those that are complete with this node. */
-function stepBack(node: TapeNode, live: Set<number>, gradients: Gradients, offers: ReadonlyMap<number, () => tf.TensorInfo | null>): Set<number> {
+/**
+ * For an op's gradient function: the gradient that has reached its input `x` by other ways, which the caller promises to
+ * add to the one it returns for `x` (a residual connection's, where a norm's kernel adds it in passing). Null when there
+ * is none, or when the walk is not `backward`'s; `accept` may decline it.
+ */
+export function takeGradient(x: tf.Tensor, accept: (gradient: tf.Tensor) => boolean): tf.Tensor | null {
+  return underWay?.take(x, accept) ?? null;
+}
+
+/** Runs a node's gradient function as the node under way. */
+function ask(node: TapeNode, dys: tf.Tensor[], own: UnderWay): ReturnType<NonNullable<TapeNode['gradient']>> {
+  const outer = underWay;
+  underWay = own;
+  try {
+    return (node.gradient as NonNullable<TapeNode['gradient']>)(dys);
+  } finally {
+    underWay = outer;
+  }
+}
+
+/** Adds the gradients of a node's inputs, given those of its outputs; returns the inputs whose gradient was written to a place of `offers`. */
+function stepBack(node: TapeNode, live: Set<number>, gradients: Gradients, offers: ReadonlyMap<number, () => tf.TensorInfo | null>): ReadonlySet<number> {
   if (node.gradient == null) {
     throw new SimmimError('unsupported', 'backward', `tfjs kernel ${node.kernelName} has no gradient and lies between the loss and a variable`);
   }
-  const outer = places;
-  const own = new Places(offers);
+  const own = new UnderWay(live, gradients, offers);
   tf.tidy(() => {
     // tfjs would upload zeros from the host for an output that nobody used; these are made on the device.
     const dys = node.outputs.map((output) => gradients.get(output.id) ?? tf.fill(output.shape, 0, output.dtype as 'float32'));
-    let thunks: ReturnType<NonNullable<TapeNode['gradient']>>;
-    places = own;
-    try {
-      thunks = (node.gradient as NonNullable<TapeNode['gradient']>)(dys);
-    } finally {
-      places = outer;
-    }
+    const thunks = ask(node, dys, own);
     for (const [name, input] of Object.entries(node.inputs)) {
       if (!live.has(input.id)) continue;
       const thunk = thunks[name];
@@ -178,10 +206,12 @@ function stepBack(node: TapeNode, live: Set<number>, gradients: Gradients, offer
       if (gradient.dtype !== 'float32' || !tf.util.arraysEqual(gradient.shape, input.shape)) {
         throw new SimmimError('internal', 'backward', `the gradient of ${node.kernelName} for ${name} is ${gradient.dtype} [${gradient.shape}], expected float32 [${input.shape}]`);
       }
-      if (!own.taken.has(input.id)) gradients.add(input.id, gradient);
+      if (own.placed.has(input.id)) continue;
+      if (own.taken.delete(input.id)) gradients.drop(input.id); // it is in `gradient`, or in that of a later input that is the same tensor
+      gradients.add(input.id, gradient);
     }
   });
-  return own.taken;
+  return own.placed;
 }
 
 /** Takes the gradients of a walk. */

@@ -198,9 +198,17 @@ export class NativeBackend extends tf.KernelBackend {
     watch(record);
     return { dataId: record, shape: shape as number[], dtype };
   }
+  /** An output stored as another tensor is: what ops give that pass bf16 on. */
+  outputLike(info: tf.TensorInfo, shape: readonly number[] = info.shape): tf.TensorInfo {
+    return this.output(shape, info.dtype, this.storageOf(info));
+  }
+  /** How the values lie in native memory: a float32 tensor's may be bf16. */
+  storageOf(info: tf.TensorInfo): StorageDType {
+    return this.data.get(info.dataId).dtype;
+  }
   /** An output whose memory exists already, for kernels that fill it piece by piece. */
-  allocated(shape: readonly number[], dtype: tf.DataType = 'float32'): tf.TensorInfo {
-    const info = this.output(shape, dtype);
+  allocated(shape: readonly number[], dtype: tf.DataType = 'float32', storage?: StorageDType): tf.TensorInfo {
+    const info = this.output(shape, dtype, storage);
     const record = info.dataId as DataRecord;
     record.handle = this.addon.allocate(DTYPE_NUMBER[record.dtype], record.count, this.device);
     return info;

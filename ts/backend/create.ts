@@ -1,13 +1,13 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
-import { kernels } from '../native';
+import { kernels, type StorageDType } from '../native';
 import type { NativeBackend } from './backend';
 import { NUMERIC, delegate, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
 
 /** A tensor with one value everywhere. */
-export function filled(backend: NativeBackend, shape: readonly number[], dtype: tf.DataType, value: number): tf.TensorInfo {
-  const y = backend.output(shape, dtype);
+export function filled(backend: NativeBackend, shape: readonly number[], dtype: tf.DataType, value: number, storage?: StorageDType): tf.TensorInfo {
+  const y = backend.output(shape, dtype, storage);
   kernels.fill({ y: backend.outRef(y), value });
   return y;
 }

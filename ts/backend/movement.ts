@@ -6,7 +6,7 @@ import type { NativeBackend } from './backend';
 import { filled } from './create';
 import { NUMERIC, areStrings, delegate, describe, inTfjsWords, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
-import { castTo } from './unary';
+import { castTo, storedAs } from './unary';
 
 /** Where the elements of a strided copy lie; strides count elements. */
 export interface Walk {
@@ -33,7 +33,7 @@ export function copyInto(backend: NativeBackend, x: tf.TensorInfo, y: tf.TensorI
 
 /** A new tensor of `shape` from a box of x with the same number of elements; `dims` are the box's dims in row-major order of the result. */
 function gathered(backend: NativeBackend, x: tf.TensorInfo, shape: readonly number[], dims: readonly number[], from: Walk): tf.TensorInfo {
-  const y = backend.allocated(shape, x.dtype);
+  const y = backend.allocated(shape, x.dtype, backend.storageOf(x));
   copyInto(backend, x, y, dims, from, { strides: rowMajor(dims), offset: 0 });
   return y;
 }
@@ -118,13 +118,17 @@ function concat(backend: NativeBackend, tensors: tf.TensorInfo[], axis: number):
   const inputs = tensors.filter((t) => sizeOf(t.shape) > 0);
   const only = inputs[0];
   if (inputs.length === 1 && only) return alias(backend, only, shape);
-  const y = backend.allocated(shape, (tensors[0] as tf.TensorInfo).dtype);
+  const storages = inputs.map((x) => backend.storageOf(x));
+  const storage = storages.every((s) => s === storages[0]) ? storages[0] : 'f32';
+  const y = backend.allocated(shape, (tensors[0] as tf.TensorInfo).dtype, storage);
   const outer = sizeOf(shape.slice(0, axis));
   const row = sizeOf(shape.slice(axis));
   let offset = 0;
   for (const x of inputs) {
     const width = sizeOf(x.shape.slice(axis));
-    copyInto(backend, x, y, [outer, width], { strides: [width, 1], offset: 0 }, { strides: [row, 1], offset });
+    const part = storedAs(backend, x, storage ?? backend.storageOf(x));
+    copyInto(backend, part, y, [outer, width], { strides: [width, 1], offset: 0 }, { strides: [row, 1], offset });
+    backend.disposeData(part.dataId);
     offset += width;
   }
   return y;
@@ -143,7 +147,7 @@ function joined(name: string, backend: NativeBackend, inputs: tf.NamedTensorInfo
 function pad(backend: NativeBackend, x: tf.TensorInfo, paddings: readonly (readonly [number, number])[], value: number): tf.TensorInfo {
   const shape = paddings.map(([before, after], i) => before + (x.shape[i] as number) + after);
   if (shape.some((d) => d < 0)) throw new SimmimError('invalid_argument', 'pad', `paddings [${paddings.map((p) => `[${p}]`)}] cut more than x of shape [${x.shape}] has`);
-  const y = filled(backend, shape, x.dtype, x.dtype === 'float32' ? value : Math.trunc(value));
+  const y = filled(backend, shape, x.dtype, x.dtype === 'float32' ? value : Math.trunc(value), backend.storageOf(x));
   const [from, to] = [rowMajor(x.shape), rowMajor(shape)];
   const kept = paddings.map(([before, after], i) => (x.shape[i] as number) + Math.min(before, 0) + Math.min(after, 0));
   if (kept.some((d) => d <= 0)) return y;
@@ -157,7 +161,7 @@ function mirrorPad(backend: NativeBackend, x: tf.TensorInfo, attrs: tf.NamedAttr
   const paddings = attrs.paddings as [number, number][];
   const skip = attrs.mode === 'reflect' ? 1 : 0;
   const shape = paddings.map(([before, after], i) => before + (x.shape[i] as number) + after);
-  const y = backend.allocated(shape, x.dtype);
+  const y = backend.allocated(shape, x.dtype, backend.storageOf(x));
   const strides = rowMajor(shape);
   const start = paddings.reduce((sum, [before], i) => sum + before * (strides[i] as number), 0);
   copyInto(backend, x, y, x.shape, { strides: rowMajor(x.shape), offset: 0 }, { strides, offset: start });

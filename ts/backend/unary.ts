@@ -1,6 +1,6 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
-import { kernels } from '../native';
+import { kernels, type StorageDType } from '../native';
 import { alias } from './alias';
 import type { NativeBackend } from './backend';
 import { NUMERIC, requireDtype } from './host';
@@ -11,8 +11,18 @@ const { UNARY_OPS, PREDICATE_OPS } = kernels;
 /** x as another native dtype: the same data where nothing changes. */
 export function castTo(backend: NativeBackend, x: tf.TensorInfo, dtype: tf.DataType): tf.TensorInfo {
   if (x.dtype === dtype) return alias(backend, x, x.shape);
+  const wide = storedAs(backend, x, x.dtype === 'float32' ? 'f32' : backend.storageOf(x));
   const y = backend.output(x.shape, dtype);
-  kernels.cast({ x: backend.ref(x), y: backend.outRef(y), boolean: dtype === 'bool' });
+  kernels.cast({ x: backend.ref(wide), y: backend.outRef(y), boolean: dtype === 'bool' });
+  backend.disposeData(wide.dataId);
+  return y;
+}
+
+/** x with its values in another storage type: the same data where they are so already. */
+export function storedAs(backend: NativeBackend, x: tf.TensorInfo, storage: StorageDType): tf.TensorInfo {
+  if (backend.storageOf(x) === storage) return alias(backend, x, x.shape);
+  const y = backend.output(x.shape, x.dtype, storage);
+  kernels.cast({ x: backend.ref(x), y: backend.outRef(y), boolean: false });
   return y;
 }
 

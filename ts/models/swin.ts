@@ -93,9 +93,9 @@ class WindowAttention {
   }
 
   /** Everything in front of the output projection: [B, H, W, C] -> [B, H, W, C]. */
-  mix(x: tf.Tensor): tf.Tensor {
+  mix(x: tf.Tensor, ctx: Context): tf.Tensor {
     const { window, shift } = this.plan;
-    return windowAttention(this.qkv.apply(x), this.relative_position_bias_table.value, this.scale, { heads: this.heads, window, shift });
+    return windowAttention(this.qkv.apply(x, ctx), this.relative_position_bias_table.value, this.scale, { heads: this.heads, window, shift });
   }
 }
 
@@ -117,10 +117,10 @@ export class SwinBlock {
 
   /** [B, H, W, C] -> [B, H, W, C]. */
   apply(x: tf.Tensor, ctx: Context): tf.Tensor {
-    const mixed = this.attn.mix(this.norm1.apply(x));
-    const y = this.drop[0].addLinear(x, (e) => this.attn.proj.apply(mixed, e), ctx);
+    const mixed = this.attn.mix(this.norm1.apply(x), ctx);
+    const y = this.drop[0].addLinear(x, (e) => this.attn.proj.apply(mixed, ctx, e), ctx);
     const normed = this.norm2.apply(y);
-    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, e.residual), ctx);
+    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, e.residual), ctx);
   }
 }
 
@@ -141,8 +141,8 @@ class PatchMerging {
     this.norm = new LayerNorm(4 * channels, eps, init);
   }
 
-  apply(x: tf.Tensor): tf.Tensor {
-    return this.reduction.apply(this.norm.apply(gatherNeighbours(x)));
+  apply(x: tf.Tensor, ctx: Context): tf.Tensor {
+    return this.reduction.apply(this.norm.apply(gatherNeighbours(x)), ctx);
   }
 }
 
@@ -214,7 +214,7 @@ export interface Pyramid extends Encoder {
   readonly absolute_pos_embed: Parameter | null;
   readonly layers: readonly {
     readonly blocks: readonly { apply(x: tf.Tensor, ctx: Context): tf.Tensor }[];
-    readonly downsample: { apply(x: tf.Tensor): tf.Tensor } | null;
+    readonly downsample: { apply(x: tf.Tensor, ctx: Context): tf.Tensor } | null;
   }[];
   readonly config: { readonly checkpointing: boolean };
 }
@@ -222,14 +222,14 @@ export interface Pyramid extends Encoder {
 /** Patches, mask token and positions, then all stages: each one's output in front of its patch merging, [B, h, w, C_i]. */
 export function runPyramid(encoder: Pyramid, images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor[] {
   checkInputs(encoder, images, mask);
-  const patches = encoder.patch_embed.apply(images);
+  const patches = encoder.patch_embed.apply(images, ctx);
   ctx.observe?.('patch_embed', patches);
   let x = embedTokens(patches, mask, encoder.mask_token, encoder.absolute_pos_embed);
   ctx.observe?.('tokens', x);
   return encoder.layers.map(({ blocks, downsample }, i) => {
     const map = runBlocks(x, blocks, `layers.${i}.blocks`, encoder.config.checkpointing, ctx);
     if (downsample) {
-      x = tf.tidy(() => downsample.apply(map));
+      x = tf.tidy(() => downsample.apply(map, ctx));
       ctx.observe?.(`layers.${i}.downsample`, x);
     }
     return map;
@@ -240,9 +240,10 @@ export function runPyramid(encoder: Pyramid, images: tf.Tensor, mask: tf.Tensor 
 export function embedTokens(x: tf.Tensor, mask: tf.Tensor | null, token: Parameter, positions: Parameter | null): tf.Tensor {
   if (!mask && !positions) return x;
   const [batch = 0, h = 0, w = 0, channels = 0] = x.shape;
-  let tokens = tf.reshape(x, [batch, h * w, channels]);
-  if (mask) tokens = maskTokens(tokens, tf.reshape(token.value, [channels]), tf.reshape(mask, [batch, h * w]));
-  if (positions) tokens = tf.add(tokens, positions.value);
+  const tokens = maskTokens(tf.reshape(x, [batch, h * w, channels]), {
+    ...(mask ? { token: tf.reshape(token.value, [channels]), mask: tf.reshape(mask, [batch, h * w]) } : {}),
+    positions: positions && tf.reshape(positions.value, [h * w, channels]),
+  });
   return tf.reshape(tokens, [batch, h, w, channels]);
 }
 

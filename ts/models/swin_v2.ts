@@ -51,12 +51,12 @@ class CosineWindowAttention {
   }
 
   /** [B, H, W, C] -> [B, H, W, C], output projection included. */
-  apply(x: tf.Tensor): tf.Tensor {
+  apply(x: tf.Tensor, ctx: Context): tf.Tensor {
     const { window, shift } = this.plan;
-    const table = continuousBias(this.cpb_mlp, this.coordinates.value);
+    const table = continuousBias(this.cpb_mlp, this.coordinates.value, ctx);
     const scale = tf.exp(tf.minimum(tf.reshape(this.logit_scale.value, [this.heads]), MAX_LOGIT_SCALE));
-    const qkv = this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias));
-    return this.proj.apply(windowAttention(qkv, table, scale, { heads: this.heads, window, shift, cosine: true }));
+    const qkv = this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias), ctx);
+    return this.proj.apply(windowAttention(qkv, table, scale, { heads: this.heads, window, shift, cosine: true }), ctx);
   }
 }
 
@@ -88,9 +88,8 @@ class SwinV2Block {
 
   /** [B, H, W, C] -> [B, H, W, C]. */
   apply(x: tf.Tensor, ctx: Context): tf.Tensor {
-    const y = this.drop[0].add(x, this.norm1.apply(this.attn.apply(x)), ctx);
-    const branch = this.norm2.apply(this.mlp.apply(y));
-    const z = this.drop[1].add(y, branch, ctx);
+    const y = this.drop[0].addNormed(x, this.attn.apply(x, ctx), this.norm1, ctx);
+    const z = this.drop[1].addNormed(y, this.mlp.apply(y, ctx), this.norm2, ctx);
     return this.norm3 ? this.norm3.apply(z) : z;
   }
 }
@@ -105,8 +104,8 @@ class PatchMergingV2 {
     this.norm = new LayerNorm(2 * channels, eps, init);
   }
 
-  apply(x: tf.Tensor): tf.Tensor {
-    return this.norm.apply(this.reduction.apply(gatherNeighbours(x)));
+  apply(x: tf.Tensor, ctx: Context): tf.Tensor {
+    return this.norm.apply(this.reduction.apply(gatherNeighbours(x), ctx));
   }
 }
 

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { checkpoint } from '../autodiff/checkpoint';
 import type { Context } from '../nn/context';
 import { Init } from '../nn/init';
-import { LayerNorm, Linear, Mlp, PatchEmbed, dropPathRates, type DropPath, type LinearEpilogue } from '../nn/layers';
+import { LayerNorm, Linear, Mlp, PatchEmbed, dropPathRates, scaledRows, type DropPath, type LinearEpilogue } from '../nn/layers';
 import { parametersOf, type Parameter } from '../nn/module';
 import { VitPositionBias } from '../nn/rel_bias';
 import { attention } from '../ops/attention';
@@ -70,8 +70,8 @@ class Attention {
   }
 
   /** Everything in front of the output projection: [B, L, C] -> [B, L, C]. */
-  mix(x: tf.Tensor, sharedBias: tf.Tensor | null): tf.Tensor {
-    const qkv = this.qkv.bias ? this.qkv.apply(x) : this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias));
+  mix(x: tf.Tensor, sharedBias: tf.Tensor | null, ctx: Context): tf.Tensor {
+    const qkv = this.qkv.bias ? this.qkv.apply(x, ctx) : this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias), ctx);
     return attention(qkv, this.ownBias?.apply() ?? sharedBias, { heads: this.heads, scale: this.scale });
   }
 }
@@ -105,10 +105,10 @@ class VitBlock {
 
   /** [B, L, C] -> [B, L, C]; `sharedBias` [heads, L, L] or null. */
   apply(x: tf.Tensor, sharedBias: tf.Tensor | null, ctx: Context): tf.Tensor {
-    const mixed = this.attn.mix(this.norm1.apply(x), sharedBias);
-    const y = this.drop[0].addLinear(x, (e) => scaledLinear(this.attn.proj, this.gamma_1, mixed, e), ctx);
+    const mixed = this.attn.mix(this.norm1.apply(x), sharedBias, ctx);
+    const y = this.drop[0].addLinear(x, (e) => scaledLinear(this.attn.proj, this.gamma_1, mixed, ctx, e), ctx);
     const normed = this.norm2.apply(y);
-    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, e.residual, this.gamma_2?.value), ctx);
+    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, e.residual, this.gamma_2), ctx);
   }
 }
 
@@ -118,11 +118,11 @@ function recomputed(block: VitBlock, x: tf.Tensor, bias: tf.Tensor | null, ctx: 
   return bias ? run(x, bias) : run(x);
 }
 
-/** gamma * (x W^T + b) + residual. LayerScale acts on the weights, which are smaller than the activations it would need kept. */
-function scaledLinear(layer: Linear, gamma: Parameter | null, x: tf.Tensor, epilogue: LinearEpilogue): tf.Tensor {
-  if (!gamma || !layer.bias) return layer.apply(x, epilogue);
-  const weight = tf.mul(layer.weight.value, tf.reshape(gamma.value, [gamma.size, 1]));
-  return linear(x, weight, tf.mul(layer.bias.value, gamma.value), epilogue);
+/** gamma * (x W^T + b) + residual. */
+function scaledLinear(layer: Linear, gamma: Parameter | null, x: tf.Tensor, ctx: Context, epilogue: LinearEpilogue): tf.Tensor {
+  if (!gamma || !layer.bias) return layer.apply(x, ctx, epilogue);
+  const { weight, bias } = scaledRows(layer.weight, layer.bias, gamma, ctx);
+  return linear(x, weight, bias, epilogue);
 }
 
 /** The ViT encoder of SimMIM. */
@@ -203,12 +203,13 @@ export class VisionTransformer implements Encoder {
   private embed(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
     const batch = images.shape[0] as number;
     const length = this.grid[0] * this.grid[1];
-    let x = tf.reshape(this.patch_embed.apply(images), [batch, length, this.channels]);
-    ctx.observe?.('patch_embed', x);
-    if (mask) x = maskTokens(x, tf.reshape(this.mask_token.value, [this.channels]), tf.reshape(mask, [batch, length]));
-    const cls = tf.add(tf.fill([batch, 1, this.channels], 0), this.cls_token.value);
-    let tokens: tf.Tensor = tf.concat([cls, x], 1);
-    if (this.pos_embed) tokens = tf.add(tokens, this.pos_embed.value);
+    const patches = tf.reshape(this.patch_embed.apply(images, ctx), [batch, length, this.channels]);
+    ctx.observe?.('patch_embed', patches);
+    const tokens = maskTokens(patches, {
+      ...(mask ? { token: tf.reshape(this.mask_token.value, [this.channels]), mask: tf.reshape(mask, [batch, length]) } : {}),
+      classToken: tf.reshape(this.cls_token.value, [this.channels]),
+      positions: this.pos_embed && tf.reshape(this.pos_embed.value, [length + 1, this.channels]),
+    });
     ctx.observe?.('tokens', tokens);
     return tokens;
   }

@@ -502,11 +502,11 @@ export function compare(a: CompareArgs, m: Mailbox = mailbox()): void {
 export interface SelectArgs {
   /** in, u8 */
   condition: NativeTensor;
-  /** in, f32 or i32 or u8 or bf16 */
+  /** in, f32 or i32 or u8 */
   t: NativeTensor;
-  /** in, f32 or i32 or u8 or bf16 */
+  /** in, f32 or i32 or u8 */
   e: NativeTensor;
-  /** out, f32 or i32 or u8 or bf16 */
+  /** out, f32 or i32 or u8 */
   y: NativeTensor;
 }
 
@@ -591,6 +591,8 @@ export interface LayerNormArgs {
   gamma: NativeTensor;
   /** in, f32 */
   beta: NativeTensor;
+  /** optional_in, f32 or bf16 */
+  residual?: NativeTensor | null;
   /** out, f32 or bf16 */
   y: NativeTensor;
   /** optional_out, f32 */
@@ -606,6 +608,7 @@ export function layerNorm(a: LayerNormArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   m.tensor(a.gamma);
   m.tensor(a.beta);
+  m.tensor(a.residual);
   const y = m.tensor(a.y);
   const mean = m.tensor(a.mean);
   const rstd = m.tensor(a.rstd);
@@ -627,6 +630,8 @@ export interface LayerNormGradArgs {
   mean: NativeTensor;
   /** in, f32 */
   rstd: NativeTensor;
+  /** optional_in, f32 or bf16 */
+  through?: NativeTensor | null;
   /** out, f32 or bf16 */
   dx: NativeTensor;
   /** optional_out, f32 */
@@ -642,6 +647,7 @@ export function layerNormGrad(a: LayerNormGradArgs, m: Mailbox = mailbox()): voi
   m.tensor(a.gamma);
   m.tensor(a.mean);
   m.tensor(a.rstd);
+  m.tensor(a.through);
   const dx = m.tensor(a.dx);
   const dgamma = m.tensor(a.dgamma);
   const dbeta = m.tensor(a.dbeta);
@@ -652,13 +658,17 @@ export function layerNormGrad(a: LayerNormGradArgs, m: Mailbox = mailbox()): voi
 }
 
 export interface MaskTokensArgs {
-  /** in, f32 */
+  /** in, f32 or bf16 */
   x: NativeTensor;
-  /** in, f32 */
-  token: NativeTensor;
-  /** in, f32 */
-  mask: NativeTensor;
-  /** out, f32 */
+  /** optional_in, f32 */
+  token?: NativeTensor | null;
+  /** optional_in, f32 */
+  mask?: NativeTensor | null;
+  /** optional_in, f32 */
+  classToken?: NativeTensor | null;
+  /** optional_in, f32 */
+  positions?: NativeTensor | null;
+  /** out, f32 or bf16 */
   y: NativeTensor;
 }
 
@@ -667,20 +677,28 @@ export function maskTokens(a: MaskTokensArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   m.tensor(a.token);
   m.tensor(a.mask);
+  m.tensor(a.classToken);
+  m.tensor(a.positions);
   const y = m.tensor(a.y);
   m.call(18);
   m.adopt(a.y, y);
 }
 
 export interface MaskTokensGradArgs {
-  /** in, f32 */
+  /** in, f32 or bf16 */
   dy: NativeTensor;
-  /** in, f32 */
-  mask: NativeTensor;
-  /** optional_out, f32 */
+  /** optional_in, f32 */
+  mask?: NativeTensor | null;
+  /** optional_out, f32 or bf16 */
   dx?: NativeTensor | null;
   /** optional_out, f32 */
   dtoken?: NativeTensor | null;
+  /** optional_out, f32 */
+  dclassToken?: NativeTensor | null;
+  /** optional_out, f32 */
+  dpositions?: NativeTensor | null;
+  /** integer */
+  inFront: number;
 }
 
 export function maskTokensGrad(a: MaskTokensGradArgs, m: Mailbox = mailbox()): void {
@@ -689,13 +707,18 @@ export function maskTokensGrad(a: MaskTokensGradArgs, m: Mailbox = mailbox()): v
   m.tensor(a.mask);
   const dx = m.tensor(a.dx);
   const dtoken = m.tensor(a.dtoken);
+  const dclassToken = m.tensor(a.dclassToken);
+  const dpositions = m.tensor(a.dpositions);
+  m.scalar(a.inFront);
   m.call(19);
   m.adopt(a.dx, dx);
   m.adopt(a.dtoken, dtoken);
+  m.adopt(a.dclassToken, dclassToken);
+  m.adopt(a.dpositions, dpositions);
 }
 
 export interface MaskedLossArgs {
-  /** in, f32 */
+  /** in, f32 or bf16 */
   pred: NativeTensor;
   /** in, f32 */
   target: NativeTensor;
@@ -728,7 +751,7 @@ export function maskedLoss(a: MaskedLossArgs, m: Mailbox = mailbox()): void {
 export interface MaskedLossGradArgs {
   /** in, f32 */
   dy: NativeTensor;
-  /** in, f32 */
+  /** in, f32 or bf16 */
   pred: NativeTensor;
   /** in, f32 */
   target: NativeTensor;
@@ -736,7 +759,7 @@ export interface MaskedLossGradArgs {
   mask: NativeTensor;
   /** in, f32 */
   scale: NativeTensor;
-  /** out, f32 */
+  /** out, f32 or bf16 */
   dpred: NativeTensor;
   /** integer */
   kind: number;
@@ -759,9 +782,9 @@ export function maskedLossGrad(a: MaskedLossGradArgs, m: Mailbox = mailbox()): v
 }
 
 export interface PixelShuffleArgs {
-  /** in, f32 */
+  /** in, f32 or bf16 */
   pred: NativeTensor;
-  /** out, f32 */
+  /** out, f32 or bf16 */
   y: NativeTensor;
 }
 
@@ -774,9 +797,9 @@ export function pixelShuffle(a: PixelShuffleArgs, m: Mailbox = mailbox()): void 
 }
 
 export interface PixelShuffleGradArgs {
-  /** in, f32 */
+  /** in, f32 or bf16 */
   dy: NativeTensor;
-  /** out, f32 */
+  /** out, f32 or bf16 */
   dpred: NativeTensor;
 }
 
@@ -813,13 +836,13 @@ export function randomMask(a: RandomMaskArgs, m: Mailbox = mailbox()): void {
 }
 
 export interface DropPathArgs {
-  /** in, f32 */
+  /** in, f32 or bf16 */
   x: NativeTensor;
-  /** in, f32 */
+  /** in, f32 or bf16 */
   residual: NativeTensor;
   /** in, i32 */
   clock: NativeTensor;
-  /** out, f32 */
+  /** out, f32 or bf16 */
   y: NativeTensor;
   /** number */
   rate: number;
@@ -840,11 +863,11 @@ export function dropPath(a: DropPathArgs, m: Mailbox = mailbox()): void {
 }
 
 export interface DropPathGradArgs {
-  /** in, f32 */
+  /** in, f32 or bf16 */
   dy: NativeTensor;
   /** in, i32 */
   clock: NativeTensor;
-  /** out, f32 */
+  /** out, f32 or bf16 */
   dx: NativeTensor;
   /** number */
   rate: number;
@@ -983,11 +1006,11 @@ export function stridedCopy(a: StridedCopyArgs, m: Mailbox = mailbox()): void {
 }
 
 export interface GatherArgs {
-  /** in, f32 or i32 or u8 or bf16 */
+  /** in, f32 or i32 or u8 */
   x: NativeTensor;
   /** in, i32 */
   indices: NativeTensor;
-  /** out, f32 or i32 or u8 or bf16 */
+  /** out, f32 or i32 or u8 */
   y: NativeTensor;
 }
 
@@ -1001,11 +1024,11 @@ export function gather(a: GatherArgs, m: Mailbox = mailbox()): void {
 }
 
 export interface GatherNdArgs {
-  /** in, f32 or i32 or u8 or bf16 */
+  /** in, f32 or i32 or u8 */
   x: NativeTensor;
   /** in, i32 */
   indices: NativeTensor;
-  /** out, f32 or i32 or u8 or bf16 */
+  /** out, f32 or i32 or u8 */
   y: NativeTensor;
   /** ints */
   strides: readonly number[];

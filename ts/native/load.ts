@@ -30,6 +30,8 @@ export interface NativeStats {
   systemAllocations: number;
   handles: number;
   calls: number;
+  /** bf16 inputs that had to be copied to f32 for a kernel that does not read bf16. */
+  widenings: number;
 }
 
 /** What a plugin says of one of its devices; sizes in bytes. */

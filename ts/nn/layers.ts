@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { dropPath } from '../ops/drop_path';
+import { inStorage } from '../ops/in_storage';
 import { layerNorm } from '../ops/layer_norm';
 import { linear } from '../ops/linear';
 import { mlp } from '../ops/mlp';
@@ -26,13 +27,13 @@ export class Linear {
   }
 
   /** [..., in] -> act(x W^T + b) + residual, [..., out]. */
-  apply(x: tf.Tensor, epilogue: LinearEpilogue = {}): tf.Tensor {
-    return linear(x, this.weight.value, this.bias?.value ?? null, epilogue);
+  apply(x: tf.Tensor, ctx: Context, epilogue: LinearEpilogue = {}): tf.Tensor {
+    return linear(x, this.weight.compute(ctx), this.bias?.value ?? null, epilogue);
   }
 
   /** The same with a bias [out] put together elsewhere (queries, keys and values). */
-  applyWithBias(x: tf.Tensor, bias: tf.Tensor | null): tf.Tensor {
-    return linear(x, this.weight.value, bias, {});
+  applyWithBias(x: tf.Tensor, bias: tf.Tensor | null, ctx: Context): tf.Tensor {
+    return linear(x, this.weight.compute(ctx), bias, {});
   }
 }
 
@@ -58,9 +59,9 @@ export class Conv {
   }
 
   /** A 1x1 convolution of channels-last x: [B, h, w, in] -> [B, h, w, out]. */
-  pointwise(x: tf.Tensor, epilogue: LinearEpilogue = {}): tf.Tensor {
+  pointwise(x: tf.Tensor, ctx: Context, epilogue: LinearEpilogue = {}): tf.Tensor {
     const [outputs = 0, inputs = 0] = this.weight.shape;
-    return linear(x, tf.reshape(this.weight.value, [outputs, inputs]), this.bias.value, epilogue);
+    return linear(x, tf.reshape(this.weight.compute(ctx), [outputs, inputs]), this.bias.value, epilogue);
   }
 }
 
@@ -79,10 +80,16 @@ export class LayerNorm {
     this.bias = init.constant([channels], 0);
   }
 
-  /** [..., C] -> [..., C]. */
-  apply(x: tf.Tensor): tf.Tensor {
-    return layerNorm(x, this.weight.value, this.bias.value, this.eps);
+  /** [..., C] -> residual + norm(x), [..., C]. */
+  apply(x: tf.Tensor, residual: tf.Tensor | null = null): tf.Tensor {
+    return layerNorm(x, this.weight.value, this.bias.value, this.eps, { residual });
   }
+}
+
+/** gamma [out] times the rows of a linear map: LayerScale acts on the weights, which are smaller than the activations it would need kept. */
+export function scaledRows(weight: Parameter, bias: Parameter, gamma: Parameter, ctx: Context): { weight: tf.Tensor; bias: tf.Tensor } {
+  const scaled = tf.mul(weight.value, tf.reshape(gamma.value, [gamma.size, 1]));
+  return { weight: ctx.precision === 'bf16' ? inStorage(scaled, 'bf16') : scaled, bias: tf.mul(bias.value, gamma.value) };
 }
 
 /** fc2(gelu(fc1(x))) with exact erf GELU. */
@@ -97,14 +104,12 @@ export class Mlp {
   }
 
   /**
-   * residual + gamma * fc2(gelu(fc1(x))), [..., C] -> [..., C]. LayerScale's gamma [C] (default: none) acts on the
-   * weights of fc2, which are smaller than the activations it would need kept.
+   * residual + gamma * fc2(gelu(fc1(x))), [..., C] -> [..., C], with LayerScale's gamma [C] (default: none).
    */
-  apply(x: tf.Tensor, residual: tf.Tensor | null = null, gamma: tf.Tensor | null = null): tf.Tensor {
+  apply(x: tf.Tensor, ctx: Context, residual: tf.Tensor | null = null, gamma: Parameter | null = null): tf.Tensor {
     const { fc1, fc2 } = this;
-    const weight = gamma ? tf.mul(fc2.weight.value, tf.reshape(gamma, [gamma.size, 1])) : fc2.weight.value;
-    const bias = gamma ? tf.mul(fc2.bias.value, gamma) : fc2.bias.value;
-    return mlp(x, fc1.weight.value, fc1.bias.value, weight, bias, { residual });
+    const end = gamma ? scaledRows(fc2.weight, fc2.bias, gamma, ctx) : { weight: fc2.weight.compute(ctx), bias: fc2.bias.value };
+    return mlp(x, fc1.weight.compute(ctx), fc1.bias.value, end.weight, end.bias, { residual });
   }
 }
 
@@ -118,8 +123,8 @@ export class PatchEmbed {
     this.norm = options.normEps == null ? null : new LayerNorm(channels, options.normEps, init);
   }
 
-  apply(images: tf.Tensor): tf.Tensor {
-    const x = patchEmbed(images, this.proj.weight.value, this.proj.bias.value);
+  apply(images: tf.Tensor, ctx: Context): tf.Tensor {
+    const x = patchEmbed(images, this.proj.weight.compute(ctx), this.proj.bias.value);
     return this.norm ? this.norm.apply(x) : x;
   }
 }
@@ -139,9 +144,9 @@ export class DropPath {
     return this.active(ctx) ? this.drop(branch({}), residual, ctx) : branch({ residual });
   }
 
-  /** residual + drop(branch). */
-  add(residual: tf.Tensor, branch: tf.Tensor, ctx: Context): tf.Tensor {
-    return this.active(ctx) ? this.drop(branch, residual, ctx) : tf.add(residual, branch);
+  /** residual + drop(norm(branch)); the sum is fused into the norm when nothing is dropped. */
+  addNormed(residual: tf.Tensor, branch: tf.Tensor, norm: LayerNorm, ctx: Context): tf.Tensor {
+    return this.active(ctx) ? this.drop(norm.apply(branch), residual, ctx) : norm.apply(branch, residual);
   }
 
   private active(ctx: Context): boolean {

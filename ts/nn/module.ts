@@ -1,5 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
+import { inStorage } from '../ops/in_storage';
+import type { Context } from './context';
 
 /**
  * One trainable tensor in the official PyTorch shape (linear `[out, in]`, convolution `[out, in, kh, kw]`).
@@ -12,6 +14,7 @@ export class Parameter {
   frozen = false;
   private variable: tf.Variable | null = null;
   private write: ((values: Float32Array) => void) | null = null;
+  private shadow: tf.Tensor | null = null;
 
   /** `initial` gives the starting values (a pure function: calling it late or twice changes nothing). */
   constructor(
@@ -39,6 +42,14 @@ export class Parameter {
     return this.variable;
   }
 
+  /**
+   * The values as products read them: the variable itself or, where the policy is bf16, its copy in bf16: the one that the
+   * optimizer keeps up to date, else one made now. Differentiable with respect to the variable.
+   */
+  compute(ctx: Context): tf.Tensor {
+    return ctx.precision === 'bf16' ? inStorage(this.value, 'bf16', this.shadow) : this.value;
+  }
+
   /** Replaces the values; `values.length` must be `size`. Before first use this saves the initial draw. */
   set(values: Float32Array): void {
     if (values.length !== this.size) {
@@ -56,19 +67,23 @@ export class Parameter {
 
   /**
    * Puts another variable in this one's place, such as a view of a flat buffer, whose values `write` replaces
-   * (`assign` would detach the view). The old variable is freed.
+   * (`assign` would detach the view). `shadow` is a bf16 copy that whoever changes the values keeps up to date. The old
+   * variable is freed.
    */
-  bind(variable: tf.Variable, write: (values: Float32Array) => void): void {
-    this.variable?.dispose();
+  bind(variable: tf.Variable, write: (values: Float32Array) => void, shadow: tf.Tensor | null = null): void {
+    this.dispose();
     this.variable = variable;
     this.write = write;
+    this.shadow = shadow;
   }
 
   /** Frees the variable; the next use starts from the initial values again. */
   dispose(): void {
     this.variable?.dispose();
+    this.shadow?.dispose();
     this.variable = null;
     this.write = null;
+    this.shadow = null;
   }
 }
 

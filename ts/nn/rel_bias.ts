@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { relativePositionIndex } from '../ops/window_attention';
+import { inFloat32, type Context } from './context';
 import type { Init } from './init';
 import { Linear } from './layers';
 import { Constant, type Parameter } from './module';
@@ -73,8 +74,9 @@ export function biasMlp(heads: number, init: Init): BiasMlp {
   return [new Linear(2, 512, init), null, new Linear(512, heads, init, { bias: false })];
 }
 
-/** SwinV2's continuous position bias 16 * sigmoid(mlp(coordinates)): [(2h-1)(2w-1), heads], a table like version 1's. */
-export function continuousBias(mlp: BiasMlp, coordinates: tf.Tensor): tf.Tensor {
-  const hidden = tf.relu(mlp[0].apply(coordinates));
-  return tf.mul(tf.sigmoid(mlp[2].apply(hidden)), 16);
+/** SwinV2's continuous position bias 16 * sigmoid(mlp(coordinates)), always computed in f32: [(2h-1)(2w-1), heads], a table like version 1's. */
+export function continuousBias(mlp: BiasMlp, coordinates: tf.Tensor, ctx: Context): tf.Tensor {
+  const exact = inFloat32(ctx);
+  const hidden = tf.relu(mlp[0].apply(coordinates, exact));
+  return tf.mul(tf.sigmoid(mlp[2].apply(hidden, exact)), 16);
 }

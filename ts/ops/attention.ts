@@ -31,7 +31,7 @@ const attentionOp = fusedOp<Inputs, AttentionOptions>({
   native: {
     kernel(b, { qkv, bias }, { heads, scale }) {
       const [batch, length, tripled] = qkv.shape as [number, number, number];
-      const y = b.output([batch, length, tripled / 3]);
+      const y = b.outputLike(qkv, [batch, length, tripled / 3]);
       kernels.attention({ qkv: b.ref(qkv), bias: bias && b.ref(bias), y: b.outRef(y), heads, scale });
       return [y];
     },
@@ -39,7 +39,7 @@ const attentionOp = fusedOp<Inputs, AttentionOptions>({
     save: ['qkv', 'bias'],
     gradient(b, dy, { inputs }, { heads, scale }) {
       const { qkv, bias } = inputs as { qkv: tf.Tensor; bias?: tf.Tensor };
-      const dqkv = b.output(qkv.shape);
+      const dqkv = b.outputLike(qkv);
       const dbias = bias && b.output(bias.shape);
       kernels.attentionGrad({
         dy: b.ref(dy),

@@ -26,6 +26,7 @@ interface Inputs {
 const dropPathOp = fusedOp<Inputs, { rate: number; site: number }>({
   name: 'DropPath',
   composed({ x, residual, clock }, { rate, site }) {
+    if (rate === 0) return tf.add(residual, x);
     const [seed, step, micro] = clock.dataSync() as Int32Array as unknown as [number, number, number];
     const batch = x.shape[0] as number;
     const keep = Float32Array.from({ length: batch }, (_, b) => {
@@ -36,14 +37,14 @@ const dropPathOp = fusedOp<Inputs, { rate: number; site: number }>({
   },
   native: {
     kernel(b, { x, residual, clock }, { rate, site }) {
-      const y = b.output(x.shape);
+      const y = b.outputLike(x);
       kernels.dropPath({ x: b.ref(x), residual: b.ref(residual), clock: b.ref(clock), y: b.outRef(y), rate, site });
       return [y];
     },
     differentiable: ['x', 'residual'],
     save: ['clock'],
     gradient(b, dy, { inputs }, { rate, site }) {
-      const dx = b.output(dy.shape);
+      const dx = b.outputLike(dy);
       kernels.dropPathGrad({ dy: b.ref(dy), clock: b.ref(inputs.clock as tf.Tensor), dx: b.outRef(dx), rate, site });
       return { x: dx, residual: sameData(b, dy) };
     },
@@ -67,7 +68,6 @@ export function dropPath(x: tf.Tensor, residual: tf.Tensor, options: DropPathOpt
   requireNumber(OP, 'rate', rate, 0, 1);
   if (rate === 1) refuse(OP, 'rate is 1, expected less: the kept samples are divided by 1 - rate');
   requireInteger(OP, 'site', site, 0, 0xffffffff);
-  if (!training || rate === 0) return tf.add(residual, x);
   requireClock(OP, clock);
-  return dropPathOp({ x, residual, clock }, { rate, site });
+  return dropPathOp({ x, residual, clock }, { rate: training ? rate : 0, site });
 }

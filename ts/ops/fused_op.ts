@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { gradientPlace } from '../autodiff';
+import { gradientPlace, takeGradient } from '../autodiff';
 import type { NativeBackend } from '../backend/backend';
 import { registerGradients } from '../backend/gradients';
 import { SimmimError } from '../errors';
@@ -20,6 +20,11 @@ export interface Saved<I> {
   given(input: keyof I): boolean;
   /** Where the gradient of an input goes: memory that is waiting for it, or a new output of this shape. */
   out(input: keyof I, shape: readonly number[]): tf.TensorInfo;
+  /**
+   * The sum of the gradients that have reached an input by other ways, stored as the input is, for a kernel that adds it to its
+   * own: the returned gradient of that input must then hold both. Null when there is none.
+   */
+  through(input: keyof I): tf.Tensor | null;
 }
 
 /** The half of an op that runs on our own backend: one kernel, and one call for all its gradients. */
@@ -157,7 +162,7 @@ function runWithGradient<I extends OpInputs<I>, A extends object>(name: string, 
         backend.refInPlace(place);
         return sameData(backend, place);
       };
-      const saved: Saved<I> = { inputs: {}, outputs: tensors.slice(savedInputs.length), given: (key) => inputs[key] !== null, out };
+      const saved: Saved<I> = { inputs: {}, outputs: tensors.slice(savedInputs.length), given: (key) => inputs[key] !== null, out, through: (key) => gradientThrough(backend, inputs[key]) };
       savedInputs.forEach((key, i) => (saved.inputs[key] = tensors[i] as tf.Tensor));
       const gradients = half.gradient(backend, dy, saved, attrs);
       return given.map((key) => {
@@ -169,6 +174,10 @@ function runWithGradient<I extends OpInputs<I>, A extends object>(name: string, 
     return { value: outputs[0] as tf.Tensor, gradFunc };
   });
   return op(...given.map((key) => inputs[key] as tf.Tensor));
+}
+
+function gradientThrough(backend: NativeBackend, input: tf.Tensor | null): tf.Tensor | null {
+  return input && takeGradient(input, (sum) => backend.storageOf(sum) === backend.storageOf(input));
 }
 
 /** Another reference to a tensor, for a gradient that is dy itself. */

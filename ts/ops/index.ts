@@ -3,9 +3,10 @@ export { adamw, hyperValues, type AdamwHyper, type AdamwSegments, type AdamwStat
 export { attention, type AttentionOptions } from './attention';
 export { dropPath, type DropPathOptions } from './drop_path';
 export { gradClip, gradNorm } from './grad_norm';
-export { layerNorm } from './layer_norm';
+export { inStorage, storageOf, type FloatStorage } from './in_storage';
+export { layerNorm, type LayerNormOptions } from './layer_norm';
 export { gelu, linear, type Activation, type LinearOptions } from './linear';
-export { maskTokens } from './mask_tokens';
+export { maskTokens, type MaskTokensOptions } from './mask_tokens';
 export { elementwiseLoss, maskedLoss, type LossKind, type MaskedLossOptions } from './masked_loss';
 export { mlp, type MlpOptions } from './mlp';
 export { patchEmbed } from './patch_embed';

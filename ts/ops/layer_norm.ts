@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { kernels } from '../native';
 import { refuse, requireNumber, requireShape, requireTensor } from './arguments';
-import { fusedOp } from './fused_op';
+import { fusedOp, sameData } from './fused_op';
 
 const OP = 'layer_norm';
 
@@ -9,60 +9,81 @@ interface Inputs {
   x: tf.Tensor; // [..., C]
   gamma: tf.Tensor; // [C]
   beta: tf.Tensor; // [C]
+  residual: tf.Tensor | null; // [..., C]
 }
 
 const layerNormOp = fusedOp<Inputs, { eps: number }>({
   name: 'LayerNorm',
-  composed({ x, gamma, beta }, { eps }) {
+  composed({ x, gamma, beta, residual }, { eps }) {
     const channels = x.shape[x.rank - 1] as number;
     // Sums divided once: tf.mean divides every element first and rounds each of them.
     const mean = tf.div(tf.sum(x, -1, true), channels);
     const centered = tf.sub(x, mean);
     const variance = tf.div(tf.sum(tf.square(centered), -1, true), channels);
-    return tf.add(tf.mul(tf.mul(centered, tf.rsqrt(tf.add(variance, eps))), gamma), beta);
+    const y = tf.add(tf.mul(tf.mul(centered, tf.rsqrt(tf.add(variance, eps))), gamma), beta);
+    return residual ? tf.add(residual, y) : y;
   },
   native: {
-    kernel(b, { x, gamma, beta }, { eps }, taping) {
+    kernel(b, { x, gamma, beta, residual }, { eps }, taping) {
       const rows = x.size / (x.shape[x.rank - 1] as number);
-      const y = b.output(x.shape);
+      const y = b.outputLike(residual ?? x);
       const [mean, rstd] = taping ? [b.output([rows]), b.output([rows])] : [];
-      kernels.layerNorm({ x: b.ref(x), gamma: b.ref(gamma), beta: b.ref(beta), y: b.outRef(y), mean: mean && b.outRef(mean), rstd: rstd && b.outRef(rstd), eps });
+      kernels.layerNorm({
+        x: b.ref(x),
+        gamma: b.ref(gamma),
+        beta: b.ref(beta),
+        residual: residual && b.ref(residual),
+        y: b.outRef(y),
+        mean: mean && b.outRef(mean),
+        rstd: rstd && b.outRef(rstd),
+        eps,
+      });
       return mean && rstd ? [y, mean, rstd] : [y];
     },
-    differentiable: ['x', 'gamma', 'beta'],
+    differentiable: ['x', 'gamma', 'beta', 'residual'],
     save: ['x', 'gamma'],
-    gradient(b, dy, { inputs, outputs, out }) {
+    gradient(b, dy, { inputs, outputs, given, through, out }) {
       const { x, gamma } = inputs as { x: tf.Tensor; gamma: tf.Tensor };
+      const around = through('x');
       const [mean, rstd] = outputs as [tf.Tensor, tf.Tensor];
-      const [dx, dgamma, dbeta] = [b.output(x.shape), out('gamma', gamma.shape), out('beta', gamma.shape)];
+      const [dx, dgamma, dbeta] = [b.outputLike(x), out('gamma', gamma.shape), out('beta', gamma.shape)];
       kernels.layerNormGrad({
         dy: b.ref(dy),
         x: b.ref(x),
         gamma: b.ref(gamma),
         mean: b.ref(mean),
         rstd: b.ref(rstd),
+        through: around && b.ref(around),
         dx: b.outRef(dx),
         dgamma: b.outRef(dgamma),
         dbeta: b.outRef(dbeta),
       });
-      return { x: dx, gamma: dgamma, beta: dbeta };
+      return { x: dx, gamma: dgamma, beta: dbeta, residual: given('residual') ? sameData(b, dy) : undefined };
     },
   },
 });
 
+export interface LayerNormOptions {
+  /** [..., C], added to the result; default none. */
+  residual?: tf.Tensor | null;
+}
+
 /**
  * Layer normalisation over the last dimension, (x - mean) / sqrt(var + eps) γ + β with the biased variance
- * (Ba et al. 2016; torch.nn.LayerNorm).
+ * (Ba et al. 2016; torch.nn.LayerNorm), plus `residual` where given (SwinV2's normalisation behind a branch).
  *
- * x [..., C], gamma [C], beta [C] -> [..., C]. Differentiable in all three. Throws `invalid_argument` for
+ * x [..., C], gamma [C], beta [C], residual [..., C] -> [..., C], stored as the residual, else as x. Differentiable in all
+ * four; on our backends its gradient takes in the one that reaches x round the norm. Throws `invalid_argument` for
  * shapes that do not fit and for eps <= 0.
  */
-export function layerNorm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, eps: number): tf.Tensor {
+export function layerNorm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, eps: number, options: LayerNormOptions = {}): tf.Tensor {
+  const { residual = null } = options;
   requireTensor(OP, 'x', x);
   const channels = x.shape[x.rank - 1];
   if (channels === undefined || channels === 0) refuse(OP, `x has shape [${x.shape}], expected [..., C] with at least one channel`);
   requireShape(OP, 'gamma', gamma, [channels], 'one for each of the C channels of x');
   requireShape(OP, 'beta', beta, [channels], 'one for each of the C channels of x');
   requireNumber(OP, 'eps', eps, Number.MIN_VALUE, Infinity);
-  return layerNormOp({ x, gamma, beta }, { eps });
+  if (residual) requireShape(OP, 'residual', residual, x.shape, 'the shape of x');
+  return layerNormOp({ x, gamma, beta, residual }, { eps });
 }

@@ -41,8 +41,8 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
   native: {
     kernel(b, { x, weight, bias, residual }, { activation }, taping) {
       const shape = [...x.shape.slice(0, -1), weight.shape[0] as number];
-      const y = b.output(shape);
-      const pre = activation === 'gelu' && taping ? b.output(shape) : null;
+      const y = b.outputLike(x, shape);
+      const pre = activation === 'gelu' && taping ? b.outputLike(x, shape) : null;
       kernels.linear({
         x: b.ref(x),
         weight: b.ref(weight),
@@ -58,7 +58,7 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
     save: ['x', 'weight'],
     gradient(b, dy, { inputs, outputs: [pre], given, out }) {
       const { x, weight } = inputs as { x: tf.Tensor; weight: tf.Tensor };
-      const [dx, dweight] = [b.output(x.shape), out('weight', weight.shape)];
+      const [dx, dweight] = [b.outputLike(x), out('weight', weight.shape)];
       const dbias = given('bias') ? out('bias', [weight.shape[0] as number]) : undefined;
       kernels.linearGrad({
         dy: b.ref(dy),
@@ -77,7 +77,7 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
 /**
  * y = act(x Wᵀ + b) + residual over the last dimension, as torch.nn.Linear.
  *
- * x [..., I], weight [O, I], bias [O] or null, residual [..., O] -> [..., O]. Differentiable in all four.
+ * x [..., I], weight [O, I], bias [O] or null, residual [..., O] -> [..., O], stored as x is. Differentiable in all four.
  * Throws `invalid_argument` for shapes that do not fit.
  */
 export function linear(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | null, options: LinearOptions = {}): tf.Tensor {

@@ -53,7 +53,7 @@ const maskedLossOp = fusedOp<Inputs, { kind: LossKind; beta: number; r: number }
     save: ['pred', 'target', 'mask'],
     gradient(b, dy, { inputs, outputs: [scale] }, { kind, beta }) {
       const { pred, target, mask } = inputs as { pred: tf.Tensor; target: tf.Tensor; mask: tf.Tensor };
-      const dpred = b.output(pred.shape);
+      const dpred = b.outputLike(pred);
       kernels.maskedLossGrad({
         dy: b.ref(dy),
         pred: b.ref(pred),

@@ -40,9 +40,9 @@ const mlpOp = fusedOp<Inputs, object>({
   native: {
     kernel(b, { x, w1, b1, w2, b2, residual }, _, taping) {
       const leading = x.shape.slice(0, -1);
-      const y = b.output([...leading, w2.shape[0] as number]);
+      const y = b.outputLike(x, [...leading, w2.shape[0] as number]);
       // GELU(pre) is as large as pre and cheap next to the products: the gradient makes it again.
-      const pre = taping ? b.output([...leading, w1.shape[0] as number]) : null;
+      const pre = taping ? b.outputLike(x, [...leading, w1.shape[0] as number]) : null;
       kernels.mlp({
         x: b.ref(x),
         w1: b.ref(w1),
@@ -60,7 +60,7 @@ const mlpOp = fusedOp<Inputs, object>({
     gradient(b, dy, { inputs, outputs, given, out }) {
       const { x, w1, w2 } = inputs as Taped;
       const pre = outputs[0] as tf.Tensor;
-      const [dx, dw1, dw2] = [b.output(x.shape), out('w1', w1.shape), out('w2', w2.shape)];
+      const [dx, dw1, dw2] = [b.outputLike(x), out('w1', w1.shape), out('w2', w2.shape)];
       const [db1, db2] = [out('b1', [w1.shape[0] as number]), out('b2', [w2.shape[0] as number])];
       kernels.mlpGrad({
         dy: b.ref(dy),

@@ -30,7 +30,7 @@ const patchEmbedOp = fusedOp<Inputs, { patch: number }>({
   native: {
     kernel(b, { images, weight, bias }, { patch }) {
       const [batch, , height, width] = images.shape as [number, number, number, number];
-      const y = b.output([batch, height / patch, width / patch, weight.shape[0] as number]);
+      const y = b.outputLike(weight, [batch, height / patch, width / patch, weight.shape[0] as number]);
       kernels.patchEmbed({ images: b.ref(images), weight: b.ref(weight, flattened(weight)), bias: b.ref(bias), y: b.outRef(y), patch });
       return [y];
     },
@@ -56,8 +56,8 @@ const patchEmbedOp = fusedOp<Inputs, { patch: number }>({
 /**
  * Cuts images into patches and embeds each linearly: torch's Conv2d with kernel = stride = p (ViT, section 3.1).
  *
- * images [B, I, H, W] planar, weight [C, I, p, p], bias [C] -> [B, H/p, W/p, C]. Differentiable in weight and
- * bias; images are data. Throws `invalid_argument` for shapes that do not fit.
+ * images [B, I, H, W] planar, weight [C, I, p, p], bias [C] -> [B, H/p, W/p, C], stored as the weight is.
+ * Differentiable in weight and bias; images are data. Throws `invalid_argument` for shapes that do not fit.
  */
 export function patchEmbed(images: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor): tf.Tensor {
   requireRank(OP, 'images', images, '[B, I, H, W]');

@@ -16,7 +16,7 @@ const pixelShuffleOp = fusedOp<{ pred: tf.Tensor }, { r: number }>({
   native: {
     kernel(b, { pred }, { r }) {
       const [batch, height, width, features] = pred.shape as [number, number, number, number];
-      const y = b.output([batch, features / (r * r), height * r, width * r]);
+      const y = b.outputLike(pred, [batch, features / (r * r), height * r, width * r]);
       kernels.pixelShuffle({ pred: b.ref(pred), y: b.outRef(y) });
       return [y];
     },
@@ -24,7 +24,7 @@ const pixelShuffleOp = fusedOp<{ pred: tf.Tensor }, { r: number }>({
     save: [],
     gradient(b, dy, _saved, { r }) {
       const [batch, planes, height, width] = dy.shape as [number, number, number, number];
-      const dpred = b.output([batch, height / r, width / r, planes * r * r]);
+      const dpred = b.outputLike(dy, [batch, height / r, width / r, planes * r * r]);
       kernels.pixelShuffleGrad({ dy: b.ref(dy), dpred: b.outRef(dpred) });
       return { pred: dpred };
     },

@@ -147,7 +147,7 @@ const windowAttentionOp = fusedOp<Inputs, Attrs>({
   native: {
     kernel(b, { qkv, table, scale }, { heads, window, shift, factor }) {
       const [batch, height, width, tripled] = qkv.shape as [number, number, number, number];
-      const y = b.output([batch, height, width, tripled / 3]);
+      const y = b.outputLike(qkv, [batch, height, width, tripled / 3]);
       kernels.windowAttention({ qkv: b.ref(qkv), table: b.ref(table), scales: scale && b.ref(scale), y: b.outRef(y), heads, scale: factor, window, shift });
       return [y];
     },
@@ -155,7 +155,7 @@ const windowAttentionOp = fusedOp<Inputs, Attrs>({
     save: ['qkv', 'table', 'scale'],
     gradient(b, dy, { inputs, out }, { heads, window, shift, factor }) {
       const { qkv, table, scale } = inputs as { qkv: tf.Tensor; table: tf.Tensor; scale?: tf.Tensor };
-      const [dqkv, dtable] = [b.output(qkv.shape), out('table', table.shape)];
+      const [dqkv, dtable] = [b.outputLike(qkv), out('table', table.shape)];
       const dscale = scale && b.output(scale.shape);
       kernels.windowAttentionGrad({
         dy: b.ref(dy),

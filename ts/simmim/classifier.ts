@@ -2,9 +2,10 @@ import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import type { Encoder } from '../models/encoder';
 import { VisionTransformer } from '../models/vit';
-import { rngSites, type Context } from '../nn/context';
+import { inFloat32, rngSites, type Context } from '../nn/context';
 import { Init } from '../nn/init';
 import { LayerNorm, Linear } from '../nn/layers';
+import { inStorage } from '../ops/in_storage';
 
 export interface ClassifierOptions {
   /** Number of classes K. */
@@ -61,9 +62,9 @@ export class Classifier {
     return this.fc_norm ? this.fc_norm.apply(pooled) : pooled;
   }
 
-  /** Logits [B, K] of images [B, Cin, H, W]. */
+  /** Logits [B, K] of images [B, Cin, H, W]; the head computes in f32 under any policy, as the loss does. */
   logits(images: tf.Tensor, ctx: Context): tf.Tensor {
-    return this.head.apply(this.features(images, ctx));
+    return this.head.apply(inStorage(this.features(images, ctx), 'f32'), inFloat32(ctx));
   }
 
   /** Mean cross-entropy with soft targets [B, K] whose rows sum to one (mixup, cutmix and label smoothing included). */

@@ -31,8 +31,8 @@ class LinearHead implements Head {
     this[0] = new Conv(channels, outputs, 1, init);
   }
 
-  apply(z: tf.Tensor): tf.Tensor {
-    return this[0].pointwise(z);
+  apply(z: tf.Tensor, ctx: Context): tf.Tensor {
+    return this[0].pointwise(z, ctx);
   }
 }
 
@@ -46,8 +46,8 @@ class MlpHead implements Head {
     this[2] = new Conv(channels, outputs, 1, init);
   }
 
-  apply(z: tf.Tensor): tf.Tensor {
-    return this[2].pointwise(this[0].pointwise(z, { activation: 'gelu' }));
+  apply(z: tf.Tensor, ctx: Context): tf.Tensor {
+    return this[2].pointwise(this[0].pointwise(z, ctx, { activation: 'gelu' }), ctx);
   }
 }
 
@@ -68,10 +68,10 @@ class PatchExpand {
   }
 
   /** [B, h, w, C] -> [B, h * factor, w * factor, out]. */
-  apply(x: tf.Tensor): tf.Tensor {
+  apply(x: tf.Tensor, ctx: Context): tf.Tensor {
     const [batch = 0, h = 0, w = 0] = x.shape;
     const f = this.factor;
-    const cells = tf.reshape(this.expand.apply(x), [batch, h, w, f, f, this.outputs]);
+    const cells = tf.reshape(this.expand.apply(x, ctx), [batch, h, w, f, f, this.outputs]);
     return this.norm.apply(tf.reshape(tf.transpose(cells, [0, 1, 3, 2, 4, 5]), [batch, h * f, w * f, this.outputs]));
   }
 }
@@ -110,12 +110,12 @@ class InverseSwinHead implements Head {
   }
 
   apply(z: tf.Tensor, ctx: Context): tf.Tensor {
-    let x = this.proj.apply(z);
+    let x = this.proj.apply(z, ctx);
     this.layers.forEach(({ blocks, upsample }, i) => {
       x = runBlocks(x, blocks, `decoder.layers.${i}.blocks`, false, ctx);
-      if (upsample) x = upsample.apply(x);
+      if (upsample) x = upsample.apply(x, ctx);
     });
-    return this.output.apply(this.up.apply(this.norm.apply(x)));
+    return this.output.apply(this.up.apply(this.norm.apply(x), ctx), ctx);
   }
 }
 

@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import type { Pair } from '../models/encoder';
+import { inStorage } from '../ops/in_storage';
 import { maskedLoss, type LossKind } from '../ops/masked_loss';
 import { pixelShuffle } from '../ops/pixel_shuffle';
 
@@ -63,7 +64,7 @@ export function maskedCrossEntropy(pred: tf.Tensor, classes: tf.Tensor, mask: tf
   return tf.tidy(() => {
     const [batch, groups, height, width] = classes.shape as [number, number, number, number];
     const r = height / (pred.shape[1] as number);
-    const planes = pixelShuffle(pred, r); // [B, G K, R, S]
+    const planes = inStorage(pixelShuffle(pred, r), 'f32'); // [B, G K, R, S]
     const count = (planes.shape[1] as number) / groups;
     const logits = tf.transpose(tf.reshape(planes, [batch, groups, count, height * width]), [0, 1, 3, 2]);
     const pixels = maskPixels(mask, [height, width]);
