@@ -30,7 +30,7 @@ describe('in_storage on simmim-cpu', () => {
     const x = tf.tensor1d([1, 2, 3]);
     const same = inStorage(x, 'f32');
     expect(same.dataId).toBe(x.dataId);
-    const copy = inStorage(tf.tidy(() => tf.mul(x, 2)), 'bf16');
+    const copy = tf.tidy(() => inStorage(tf.mul(x, 2), 'bf16'));
     const used = inStorage(x, 'bf16', copy);
     expect([used.dataId === copy.dataId, ...used.dataSync()]).toEqual([true, 2, 4, 6]);
     tf.dispose([x, same, copy, used]);

@@ -53,7 +53,7 @@ class CosineWindowAttention {
   /** [B, H, W, C] -> [B, H, W, C], output projection included. */
   apply(x: tf.Tensor, ctx: Context): tf.Tensor {
     const { window, shift } = this.plan;
-    const table = continuousBias(this.cpb_mlp, this.coordinates.value, ctx);
+    const table = continuousBias(this.cpb_mlp, this.coordinates.value);
     const scale = tf.exp(tf.minimum(tf.reshape(this.logit_scale.value, [this.heads]), MAX_LOGIT_SCALE));
     const qkv = this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias), ctx);
     return this.proj.apply(windowAttention(qkv, table, scale, { heads: this.heads, window, shift, cosine: true }), ctx);

@@ -1,24 +1,26 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import type { FloatStorage } from '../ops/in_storage';
 
-/** What a forward pass needs besides its input. Passed down, never global. */
-export interface Context {
-  /** Switches drop path on. */
-  training: boolean;
+/** The part of a context that dense layers read. */
+export interface Policy {
   /**
    * What fused ops store activations and saved tensors in and multiply with. Under bf16, weights, sums of products, statistics,
    * softmax, losses, parameter gradients and the optimizer stay f32. Backends other than ours compute in f32 whatever it says.
    */
   precision: FloatStorage;
+}
+
+/** The policy of what computes in f32 always: heads of classifiers and probes, the network behind SwinV2's position bias. */
+export const FLOAT32: Policy = { precision: 'f32' };
+
+/** What a forward pass needs besides its input. Passed down, never global. */
+export interface Context extends Policy {
+  /** Switches drop path on. */
+  training: boolean;
   /** int32 [4] = seed, step, micro-step, 0: the counter of every random draw on the device. */
   clock: tf.Tensor;
   /** Called with the name and value of each intermediate result: `patch_embed`, `tokens`, `layers.0.blocks.1`, ... */
   observe?: (name: string, value: tf.Tensor) => void;
-}
-
-/** The context with which a small part of a bf16 model computes in f32. */
-export function inFloat32(ctx: Context): Context {
-  return ctx.precision === 'f32' ? ctx : { ...ctx, precision: 'f32' };
 }
 
 /** Philox sites of the model's random draws: two sites never share a stream. */

@@ -5,7 +5,7 @@ import { layerNorm } from '../ops/layer_norm';
 import { linear } from '../ops/linear';
 import { mlp } from '../ops/mlp';
 import { patchEmbed } from '../ops/patch_embed';
-import type { Context } from './context';
+import type { Context, Policy } from './context';
 import type { Init } from './init';
 import type { Parameter } from './module';
 
@@ -27,12 +27,12 @@ export class Linear {
   }
 
   /** [..., in] -> act(x W^T + b) + residual, [..., out]. */
-  apply(x: tf.Tensor, ctx: Context, epilogue: LinearEpilogue = {}): tf.Tensor {
+  apply(x: tf.Tensor, ctx: Policy, epilogue: LinearEpilogue = {}): tf.Tensor {
     return linear(x, this.weight.compute(ctx), this.bias?.value ?? null, epilogue);
   }
 
   /** The same with a bias [out] put together elsewhere (queries, keys and values). */
-  applyWithBias(x: tf.Tensor, bias: tf.Tensor | null, ctx: Context): tf.Tensor {
+  applyWithBias(x: tf.Tensor, bias: tf.Tensor | null, ctx: Policy): tf.Tensor {
     return linear(x, this.weight.compute(ctx), bias, {});
   }
 }
@@ -59,7 +59,7 @@ export class Conv {
   }
 
   /** A 1x1 convolution of channels-last x: [B, h, w, in] -> [B, h, w, out]. */
-  pointwise(x: tf.Tensor, ctx: Context, epilogue: LinearEpilogue = {}): tf.Tensor {
+  pointwise(x: tf.Tensor, ctx: Policy, epilogue: LinearEpilogue = {}): tf.Tensor {
     const [outputs = 0, inputs = 0] = this.weight.shape;
     return linear(x, tf.reshape(this.weight.compute(ctx), [outputs, inputs]), this.bias.value, epilogue);
   }
@@ -87,7 +87,7 @@ export class LayerNorm {
 }
 
 /** gamma [out] times the rows of a linear map: LayerScale acts on the weights, which are smaller than the activations it would need kept. */
-export function scaledRows(weight: Parameter, bias: Parameter, gamma: Parameter, ctx: Context): { weight: tf.Tensor; bias: tf.Tensor } {
+export function scaledRows(weight: Parameter, bias: Parameter, gamma: Parameter, ctx: Policy): { weight: tf.Tensor; bias: tf.Tensor } {
   const scaled = tf.mul(weight.value, tf.reshape(gamma.value, [gamma.size, 1]));
   return { weight: ctx.precision === 'bf16' ? inStorage(scaled, 'bf16') : scaled, bias: tf.mul(bias.value, gamma.value) };
 }
@@ -106,7 +106,7 @@ export class Mlp {
   /**
    * residual + gamma * fc2(gelu(fc1(x))), [..., C] -> [..., C], with LayerScale's gamma [C] (default: none).
    */
-  apply(x: tf.Tensor, ctx: Context, residual: tf.Tensor | null = null, gamma: Parameter | null = null): tf.Tensor {
+  apply(x: tf.Tensor, ctx: Policy, residual: tf.Tensor | null = null, gamma: Parameter | null = null): tf.Tensor {
     const { fc1, fc2 } = this;
     const end = gamma ? scaledRows(fc2.weight, fc2.bias, gamma, ctx) : { weight: fc2.weight.compute(ctx), bias: fc2.bias.value };
     return mlp(x, fc1.weight.compute(ctx), fc1.bias.value, end.weight, end.bias, { residual });
@@ -123,7 +123,7 @@ export class PatchEmbed {
     this.norm = options.normEps == null ? null : new LayerNorm(channels, options.normEps, init);
   }
 
-  apply(images: tf.Tensor, ctx: Context): tf.Tensor {
+  apply(images: tf.Tensor, ctx: Policy): tf.Tensor {
     const x = patchEmbed(images, this.proj.weight.compute(ctx), this.proj.bias.value);
     return this.norm ? this.norm.apply(x) : x;
   }

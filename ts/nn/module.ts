@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import { inStorage } from '../ops/in_storage';
-import type { Context } from './context';
+import type { Policy } from './context';
 
 /**
  * One trainable tensor in the official PyTorch shape (linear `[out, in]`, convolution `[out, in, kh, kw]`).
@@ -46,7 +46,7 @@ export class Parameter {
    * The values as products read them: the variable itself or, where the policy is bf16, its copy in bf16: the one that the
    * optimizer keeps up to date, else one made now. Differentiable with respect to the variable.
    */
-  compute(ctx: Context): tf.Tensor {
+  compute(ctx: Policy): tf.Tensor {
     return ctx.precision === 'bf16' ? inStorage(this.value, 'bf16', this.shadow) : this.value;
   }
 

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { relativePositionIndex } from '../ops/window_attention';
-import { inFloat32, type Context } from './context';
+import { FLOAT32 } from './context';
 import type { Init } from './init';
 import { Linear } from './layers';
 import { Constant, type Parameter } from './module';
@@ -75,8 +75,7 @@ export function biasMlp(heads: number, init: Init): BiasMlp {
 }
 
 /** SwinV2's continuous position bias 16 * sigmoid(mlp(coordinates)), always computed in f32: [(2h-1)(2w-1), heads], a table like version 1's. */
-export function continuousBias(mlp: BiasMlp, coordinates: tf.Tensor, ctx: Context): tf.Tensor {
-  const exact = inFloat32(ctx);
-  const hidden = tf.relu(mlp[0].apply(coordinates, exact));
-  return tf.mul(tf.sigmoid(mlp[2].apply(hidden, exact)), 16);
+export function continuousBias(mlp: BiasMlp, coordinates: tf.Tensor): tf.Tensor {
+  const hidden = tf.relu(mlp[0].apply(coordinates, FLOAT32));
+  return tf.mul(tf.sigmoid(mlp[2].apply(hidden, FLOAT32)), 16);
 }

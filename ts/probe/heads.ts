@@ -1,7 +1,7 @@
 /** The trained parts of the linear and the attentive probe. */
 import * as tf from '@tensorflow/tfjs-core';
 import { backward } from '../autodiff';
-import { rngSites } from '../nn/context';
+import { FLOAT32, rngSites } from '../nn/context';
 import { Init } from '../nn/init';
 import { Linear } from '../nn/layers';
 import { disposeModel, namedParameters, type Parameter } from '../nn/module';
@@ -140,10 +140,10 @@ class AttentivePooling {
   apply(tokens: tf.Tensor3D): tf.Tensor2D {
     const [batch, length, channels] = tokens.shape;
     const split = [batch, length, this.heads, channels / this.heads];
-    const scores = tf.mul(tf.sum(tf.reshape(tf.mul(this.key.apply(tokens), this.query.value), split), 3), 1 / Math.sqrt(channels / this.heads)); // [B, L, heads]
+    const scores = tf.mul(tf.sum(tf.reshape(tf.mul(this.key.apply(tokens, FLOAT32), this.query.value), split), 3), 1 / Math.sqrt(channels / this.heads)); // [B, L, heads]
     const shares = tf.transpose(tf.softmax(tf.transpose(scores, [0, 2, 1])), [0, 2, 1]);
-    const mixed = tf.sum(tf.mul(tf.reshape(this.value.apply(tokens), split), tf.expandDims(shares, 3)), 1);
-    return this.head.apply(tf.reshape(mixed, [batch, channels])) as tf.Tensor2D;
+    const mixed = tf.sum(tf.mul(tf.reshape(this.value.apply(tokens, FLOAT32), split), tf.expandDims(shares, 3)), 1);
+    return this.head.apply(tf.reshape(mixed, [batch, channels]), FLOAT32) as tf.Tensor2D;
   }
 }
 

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import type { Encoder } from '../models/encoder';
 import { VisionTransformer } from '../models/vit';
-import { inFloat32, rngSites, type Context } from '../nn/context';
+import { FLOAT32, rngSites, type Context } from '../nn/context';
 import { Init } from '../nn/init';
 import { LayerNorm, Linear } from '../nn/layers';
 import { inStorage } from '../ops/in_storage';
@@ -64,7 +64,7 @@ export class Classifier {
 
   /** Logits [B, K] of images [B, Cin, H, W]; the head computes in f32 under any policy, as the loss does. */
   logits(images: tf.Tensor, ctx: Context): tf.Tensor {
-    return this.head.apply(inStorage(this.features(images, ctx), 'f32'), inFloat32(ctx));
+    return this.head.apply(inStorage(this.features(images, ctx), 'f32'), FLOAT32);
   }
 
   /** Mean cross-entropy with soft targets [B, K] whose rows sum to one (mixup, cutmix and label smoothing included). */
