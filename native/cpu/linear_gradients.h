@@ -6,10 +6,10 @@
 
 namespace simmim::SIMMIM_ISA {
 
-/// One pass over dy [rows, n]: dz = dy * GELU'(pre) when there is `pre`, and into `partials` [rows / chunk, n], when
-/// given, the sums of each chunk of rows.
-template <class T, class P>
-static void activation_and_bias_grad(int64_t rows, int64_t n, int64_t chunk, const T* dy, const P* pre, T* dz, float* partials) {
+/// One pass over dy [rows, n]: dz = dy, times GELU'(pre) when there is `pre`, and into `partials` [rows / chunk, n] the sums
+/// of each chunk of rows. dz and partials may be null.
+template <class T, class P, class Z>
+static void activation_and_bias_grad(int64_t rows, int64_t n, int64_t chunk, const T* dy, const P* pre, Z* dz, float* partials) {
   parallel_ranges(rows, chunk, [&](int64_t begin, int64_t end) {
     for (int64_t j = 0; j < n; j += 4 * kLanes) {  // four registers of columns at a time keep the sums in registers
       Vec sum[4] = {};
@@ -19,10 +19,8 @@ static void activation_and_bias_grad(int64_t rows, int64_t n, int64_t chunk, con
           const int64_t at = i * n + j + v * kLanes;
           const int lanes = static_cast<int>(width - v * kLanes < kLanes ? width - v * kLanes : kLanes);
           Vec g = load_lanes(dy + at, lanes);
-          if (pre) {
-            g *= gelu_derivative(load_lanes(pre + at, lanes));
-            store_lanes(dz + at, g, lanes);
-          }
+          if (pre) g *= gelu_derivative(load_lanes(pre + at, lanes));
+          if (dz) store_lanes(dz + at, g, lanes);
           sum[v] += g;
         }
       if (partials)
@@ -32,11 +30,13 @@ static void activation_and_bias_grad(int64_t rows, int64_t n, int64_t chunk, con
   });
 }
 
-/// The sums of each chunk of rows of `values` [rows, n], f32 or bf16.
-static inline void chunk_sums(int64_t rows, int64_t n, int64_t chunk, const void* values, DType dtype, float* partials) {
-  const float* const no_pre = nullptr;
-  if (dtype == DType::f32) activation_and_bias_grad(rows, n, chunk, static_cast<const float*>(values), no_pre, static_cast<float*>(nullptr), partials);
-  else activation_and_bias_grad(rows, n, chunk, static_cast<const uint16_t*>(values), no_pre, static_cast<uint16_t*>(nullptr), partials);
+/// The same for whatever the tensors are stored in.
+static inline void activation_and_bias_grad(int64_t rows, int64_t n, int64_t chunk, const Side& dy, const Side& pre, const Side& dz, float* partials) {
+  with_floats(dy, [&](const auto* from) {
+    with_floats(pre, [&](const auto* before) {
+      with_floats(dz, [&](auto* to) { activation_and_bias_grad(rows, n, chunk, from, before, to, partials); });
+    });
+  });
 }
 
 }  // namespace simmim::SIMMIM_ISA

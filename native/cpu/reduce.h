@@ -16,11 +16,11 @@ SIMMIM_INLINE void store_lanes(T* p, Vec v, int lanes) {
   else store_n(p, v, lanes);
 }
 
-/// f(p) with p of the element type of a float tensor.
-template <class F>
-SIMMIM_INLINE void with_floats(const Tensor& t, const F& f) {
-  if (t.dtype == DType::bf16) f(t.bf16());
-  else f(t.f32());
+/// f(p) with p of the element type of a float tensor (a Tensor, or a Side of a product).
+template <class T, class F>
+SIMMIM_INLINE void with_floats(const T& t, const F& f) {
+  if (t.dtype == DType::bf16) f(static_cast<uint16_t*>(t.data));
+  else f(static_cast<float*>(t.data));
 }
 
 template <class F>

@@ -117,10 +117,8 @@ struct ChunkSums {
     float sum = 0;
     for (int64_t i = begin; i < end; i++) {
       float g = load_one(dy, i * n + j);
-      if (pre.data) {
-        g *= gelu_derivative(load_one(pre, i * n + j));
-        store_one(dz, i * n + j, g);
-      }
+      if (pre.data) g *= gelu_derivative(load_one(pre, i * n + j));
+      if (dz.data) store_one(dz, i * n + j, g);
       sum += g;
     }
     if (partials) partials[item] = sum;

@@ -23,22 +23,25 @@ static void for_samples(const Tensor& x, const Tensor& clock, double rate, int64
 }
 
 void run(const DropPath& k) {
-  with_floats(k.x, [&](auto* x) {
-    auto *residual = static_cast<decltype(x)>(k.residual.data), *y = static_cast<decltype(x)>(k.y.data);
-    for_samples(k.x, k.clock, k.rate, k.site, [&](float factor, int64_t begin, int64_t end) {
-      for_lanes(end - begin, [&](int64_t i, int n) {
-        const Vec r = load_lanes(residual + begin + i, n);
-        store_lanes(y + begin + i, factor == 0 ? r : fma(load_lanes(x + begin + i, n), splat(factor), r), n);
+  with_floats(k.x, [&](const auto* x) {
+    with_floats(k.y, [&](auto* y) {
+      const auto* residual = static_cast<decltype(y)>(k.residual.data);
+      for_samples(k.x, k.clock, k.rate, k.site, [&](float factor, int64_t begin, int64_t end) {
+        for_lanes(end - begin, [&](int64_t i, int n) {
+          const Vec r = load_lanes(residual + begin + i, n);
+          store_lanes(y + begin + i, factor == 0 ? r : fma(load_lanes(x + begin + i, n), splat(factor), r), n);
+        });
       });
     });
   });
 }
 
 void run(const DropPathGrad& k) {
-  with_floats(k.dy, [&](auto* dy) {
-    auto* dx = static_cast<decltype(dy)>(k.dx.data);
-    for_samples(k.dy, k.clock, k.rate, k.site, [&](float factor, int64_t begin, int64_t end) {
-      for_lanes(end - begin, [&](int64_t i, int n) { store_lanes(dx + begin + i, factor == 0 ? Vec{} : load_lanes(dy + begin + i, n) * factor, n); });
+  with_floats(k.dy, [&](const auto* dy) {
+    with_floats(k.dx, [&](auto* dx) {
+      for_samples(k.dy, k.clock, k.rate, k.site, [&](float factor, int64_t begin, int64_t end) {
+        for_lanes(end - begin, [&](int64_t i, int n) { store_lanes(dx + begin + i, factor == 0 ? Vec{} : load_lanes(dy + begin + i, n) * factor, n); });
+      });
     });
   });
 }

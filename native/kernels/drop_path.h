@@ -1,6 +1,6 @@
 // y = residual + x keep[b] / (1 - rate): stochastic depth on a residual branch (Huang et al. 2016; timm's drop_path), and
 // its gradient in x (that in residual is dy itself).
-//   x, residual, y [B, ...], f32 or bf16; keep[b] = uniform(word 0 of philox(seed, site, step, micro B + b)) >= rate.
+//   x [B, ...]; residual and y [B, ...] of one dtype; each f32 or bf16; keep[b] = uniform(word 0 of philox(seed, site, step, micro B + b)) >= rate.
 // clock int32 [4] = seed, step, micro, 0. Parallel over samples and blocks of them. The branch of a dropped sample is not read.
 #pragma once
 #include "../core/kernel.h"
@@ -25,12 +25,12 @@ struct DropPath {
   }
   void check() const {
     check_drop_path(x, clock, rate);
-    require_like("residual", residual, "x", x);
-    require_like("y", y, "x", x);
+    require(y.shape == x.shape, "y has another shape than x");
+    require_like("residual", residual, "y", y);
   }
 };
 
-/// dx = dy keep[b] / (1 - rate)
+/// dx = dy keep[b] / (1 - rate); dx is stored as x was.
 struct DropPathGrad {
   static constexpr const char* name = "drop_path_grad";
   Tensor dy, dx;  // [B, ...]
@@ -43,7 +43,7 @@ struct DropPathGrad {
   }
   void check() const {
     check_drop_path(dy, clock, rate);
-    require_like("dx", dx, "dy", dy);
+    require(dx.shape == dy.shape, "dx has another shape than dy");
   }
 };
 

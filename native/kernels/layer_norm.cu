@@ -22,7 +22,7 @@ struct Row {
 /// Rows whose channels fit into the registers of a warp, eight neighbours in one access.
 template <int kRuns>
 struct NormalizeRow {
-  Side x, y;
+  Side x, residual, y;
   const float *gamma, *beta;
   float *mean, *rstd;
   int64_t n;
@@ -44,6 +44,10 @@ struct NormalizeRow {
       if (at >= n) break;
       const Many g = load_many(gamma + at), b = load_many(beta + at);
       for (int j = 0; j < kMany; j++) x_row.v[r][j] = fmaf((x_row.v[r][j] - m) * scale, g[j], b[j]);
+      if (residual.data) {
+        const Many around = load_many(residual, row * n + at);
+        for (int j = 0; j < kMany; j++) x_row.v[r][j] += around[j];
+      }
       store_many(y, row * n + at, x_row.v[r]);
     }
     if (threadIdx.x % kWarpSize != 0) return;
@@ -54,7 +58,7 @@ struct NormalizeRow {
 
 /// Any other row: value by value, read three times.
 struct NormalizeAnyRow {
-  Side x, y;
+  Side x, residual, y;
   const float *gamma, *beta;
   float *mean, *rstd;
   int64_t n;
@@ -69,7 +73,10 @@ struct NormalizeAnyRow {
       squares += distance * distance;
     }
     const float scale = 1.0f / sqrtf(warp_reduce(squares, Sum{}) / static_cast<float>(n) + eps);
-    for (int64_t i = lane; i < n; i += kWarpSize) store_one(y, start + i, fmaf((load_one(x, start + i) - m) * scale, gamma[i], beta[i]));
+    for (int64_t i = lane; i < n; i += kWarpSize) {
+      const float normed = fmaf((load_one(x, start + i) - m) * scale, gamma[i], beta[i]);
+      store_one(y, start + i, residual.data ? normed + load_one(residual, start + i) : normed);
+    }
     if (lane != 0) return;
     if (mean) mean[row] = m;
     if (rstd) rstd[row] = scale;
@@ -78,13 +85,13 @@ struct NormalizeAnyRow {
 
 /// What the gradient reads and writes; `partials` [2, chunks, n] for dgamma and dbeta or null.
 struct Gradient {
-  Side dy, x, dx;
+  Side dy, x, through, dx;
   const float *gamma, *mean, *rstd;
   float* partials;
   int64_t rows, n, chunk, chunks;
 };
 
-/// dx = rstd (g - mean(g) - h mean(g h)) with h = (x - mean) rstd and g = dy gamma. One block per chunk of rows: its warps
+/// dx = through + rstd (g - mean(g) - h mean(g h)) with h = (x - mean) rstd and g = dy gamma. One block per chunk of rows: its warps
 /// take rows in turn and keep their share of dgamma and dbeta in registers, which are added up warp by warp at the end.
 template <int kRuns>
 __global__ void __launch_bounds__(kThreads) gradient_rows(Gradient k) {
@@ -112,6 +119,10 @@ __global__ void __launch_bounds__(kThreads) gradient_rows(Gradient k) {
     for (int r = 0; r < kRuns; r++) {
       if (Row<kRuns>::at(r) >= n) break;
       for (int j = 0; j < kMany; j++) dy.v[r][j] = rstd * (dy.v[r][j] * gamma.v[r][j] - mean_g - h.v[r][j] * mean_gh);
+      if (k.through.data) {
+        const Many around = load_many(k.through, row * n + Row<kRuns>::at(r));
+        for (int j = 0; j < kMany; j++) dy.v[r][j] += around[j];
+      }
       store_many(k.dx, row * n + Row<kRuns>::at(r), dy.v[r]);
     }
   }
@@ -146,7 +157,8 @@ struct GradientAnyRow {
     const float mean_g = warp_reduce(sum_g, Sum{}) / count, mean_gh = warp_reduce(sum_gh, Sum{}) / count;
     for (int64_t i = lane; i < k.n; i += kWarpSize) {
       const float h = (load_one(k.x, start + i) - mean) * rstd;
-      store_one(k.dx, start + i, rstd * (load_one(k.dy, start + i) * k.gamma[i] - mean_g - h * mean_gh));
+      const float d = rstd * (load_one(k.dy, start + i) * k.gamma[i] - mean_g - h * mean_gh);
+      store_one(k.dx, start + i, k.through.data ? d + load_one(k.through, start + i) : d);
     }
   }
 };
@@ -168,33 +180,33 @@ struct AnyColumn {
 };
 
 /// Runs of eight per lane that hold a row of n channels; 0 when it does not fit.
-int runs_of(int64_t n, const void* x, const void* y, const void* gamma, const void* beta) {
-  if (!many_allowed(n, x, y, gamma, beta) || n > 4 * kWarpSize * kMany) return 0;
+int runs_of(int64_t n, const void* x, const void* y, const void* gamma, const void* beta, const void* around) {
+  if (!many_allowed(n, x, y, gamma, beta, around) || n > 4 * kWarpSize * kMany) return 0;
   return n <= kWarpSize * kMany ? 1 : n <= 2 * kWarpSize * kMany ? 2 : 4;
 }
 
 template <int kRuns>
 void normalize(const LayerNorm& k, Stream& stream) {
-  for_each_row(stream, k.rows(), NormalizeRow<kRuns>{side_of(k.x), side_of(k.y), k.gamma.f32(), k.beta.f32(), k.mean.f32(), k.rstd.f32(), k.x.dim(-1), k.eps});
+  for_each_row(stream, k.rows(), NormalizeRow<kRuns>{side_of(k.x), side_of(k.residual), side_of(k.y), k.gamma.f32(), k.beta.f32(), k.mean.f32(), k.rstd.f32(), k.x.dim(-1), k.eps});
 }
 
 }  // namespace
 
 void run(const LayerNorm& k, Stream& stream) {
   const int64_t n = k.x.dim(-1);
-  switch (runs_of(n, k.x.data, k.y.data, k.gamma.data, k.beta.data)) {
+  switch (runs_of(n, k.x.data, k.y.data, k.gamma.data, k.beta.data, k.residual.data)) {
     case 1: return normalize<1>(k, stream);
     case 2: return normalize<2>(k, stream);
     case 4: return normalize<4>(k, stream);
   }
-  for_each_row(stream, k.rows(), NormalizeAnyRow{side_of(k.x), side_of(k.y), k.gamma.f32(), k.beta.f32(), k.mean.f32(), k.rstd.f32(), n, k.eps});
+  for_each_row(stream, k.rows(), NormalizeAnyRow{side_of(k.x), side_of(k.residual), side_of(k.y), k.gamma.f32(), k.beta.f32(), k.mean.f32(), k.rstd.f32(), n, k.eps});
 }
 
 void run(const LayerNormGrad& k, Stream& stream) {
   const int64_t n = k.x.dim(-1), chunks = k.cuda_chunks();
   float* const partials = k.dgamma.present() ? static_cast<float*>(k.workspace) : nullptr;
-  const Gradient g{side_of(k.dy), side_of(k.x), side_of(k.dx), k.gamma.f32(), k.mean.f32(), k.rstd.f32(), partials, k.rows(), n, k.cuda_chunk(), chunks};
-  const int runs = chunks > 0 ? runs_of(n, k.x.data, k.dy.data, k.dx.data, k.gamma.data) : 0;
+  const Gradient g{side_of(k.dy), side_of(k.x), side_of(k.through), side_of(k.dx), k.gamma.f32(), k.mean.f32(), k.rstd.f32(), partials, k.rows(), n, k.cuda_chunk(), chunks};
+  const int runs = chunks > 0 ? runs_of(n, k.x.data, k.dy.data, k.dx.data, k.gamma.data, k.through.data) : 0;
   if (runs > 0) {
     const auto kernel = runs == 1 ? &gradient_rows<1> : runs == 2 ? &gradient_rows<2> : &gradient_rows<4>;
     launch(stream, kernel, Grid{dim3(static_cast<unsigned>(chunks)), dim3(kThreads), static_cast<size_t>(n) * 8}, g);

@@ -21,28 +21,19 @@ void run(const Linear& k) {
   gemm(g);
 }
 
-template <class T>
-static void activation_and_bias_grad(const LinearGrad& k, float* partials) {
-  T* dz = static_cast<T*>(k.workspace);
-  const int64_t rows = k.rows(), n = k.outputs(), chunk = kRowChunk;
-  if (k.pre.dtype == DType::f32) activation_and_bias_grad(rows, n, chunk, k.dy.as<T>(), k.pre.f32(), dz, partials);
-  else activation_and_bias_grad(rows, n, chunk, k.dy.as<T>(), k.pre.bf16(), dz, partials);
-}
-
 void run(const LinearGrad& k) {
   const int64_t rows = k.rows(), outputs = k.outputs();
   const bool wants_weight = k.dweight.present() || k.dweight_sum.present();
   float* const partials = k.wants_bias() ? reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.dz_bytes()) : nullptr;
   // The product for dweight reads all of dz anyway and sums it on the way, unless a pass over dz is due before.
-  const bool sums_in_product = partials && wants_weight && !k.pre.present() && rows > 0 && k.x.dim(-1) > 0;
-  if (k.pre.present() || (partials && !sums_in_product)) {
-    if (k.dy.dtype == DType::f32) activation_and_bias_grad<float>(k, partials);
-    else activation_and_bias_grad<uint16_t>(k, partials);
-  }
+  const bool sums_in_product = partials && wants_weight && !k.makes_dz() && rows > 0 && k.x.dim(-1) > 0;
+  const Side dy{k.dy.data, k.dy.dtype}, dz = k.makes_dz() ? Side{k.workspace, k.operands()} : dy;
+  if (k.makes_dz() || (partials && !sums_in_product))
+    activation_and_bias_grad(rows, outputs, kRowChunk, dy, {k.pre.data, k.pre.dtype}, k.makes_dz() ? dz : Side{}, partials);
 
   Gemm g;
-  g.operands = k.dy.dtype;
-  g.a = k.pre.present() ? k.workspace : k.dy.data;
+  g.operands = k.operands();
+  g.a = dz.data;
   g.lda = outputs;
   if (k.dx.present()) {
     g.m = rows, g.n = k.weight.dim(1), g.k = outputs;

@@ -24,11 +24,11 @@ void run(const LinearGrad& k, Stream& stream) {
   const int64_t rows = k.rows(), outputs = k.outputs();
   float* const partials = k.wants_bias() ? reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.dz_bytes()) : nullptr;
   const Side dy{k.dy.data, k.dy.dtype}, pre{k.pre.data, k.pre.dtype};
-  const Side dz = k.pre.present() ? Side{k.workspace, k.dy.dtype} : dy;
-  if (k.pre.present() || partials) activation_and_row_sums(rows, outputs, dy, pre, dz, partials, stream);
+  const Side dz = k.makes_dz() ? Side{k.workspace, k.operands()} : dy;
+  if (k.makes_dz() || partials) activation_and_row_sums(rows, outputs, dy, pre, k.makes_dz() ? dz : Side{}, partials, stream);
 
   Gemm g;
-  g.operands = k.dy.dtype;
+  g.operands = k.operands();
   g.a = dz.data, g.lda = outputs;
   if (k.dx.present()) {
     g.m = rows, g.n = k.weight.dim(1), g.k = outputs;

@@ -47,20 +47,20 @@ struct Linear {
   }
 };
 
-/// dz = dy, or dy * GELU'(pre); dx = dz W (times GELU'(x_pre) when x = GELU(x_pre), which is then the gradient before
+/// dz = dy, or dy * GELU'(pre), in the dtype of x and weight (a residual stream in f32 hands an f32 dy to bf16 products); dx = dz W (times GELU'(x_pre) when x = GELU(x_pre), which is then the gradient before
 /// that GELU); dweight = dz^T x; dbias = sum of dz over rows. Each output is optional. dweight and dbias are overwritten,
 /// dweight_sum and dbias_sum are added to. The gradient of `residual` is dy itself.
 struct LinearGrad {
   static constexpr const char* name = "linear_grad";
   Tensor dy;      // [..., O]
-  Tensor x;       // [..., I], dy's dtype; needed for dweight
-  Tensor weight;  // [O, I], dy's dtype; needed for dx
+  Tensor x;       // [..., I]; needed for dweight
+  Tensor weight;  // [O, I], x's dtype; needed for dx
   Tensor pre;     // [..., O]: present when the forward pass applied GELU
   Tensor x_pre;   // [..., I]
   Tensor dx;      // [..., I]
   Tensor dweight, dweight_sum;  // [O, I]
   Tensor dbias, dbias_sum;      // [O]
-  void* workspace = nullptr;    // dz [R, O] when pre, then row sums of dz [chunks, O] for the bias
+  void* workspace = nullptr;    // dz [R, O] when it is not dy itself, then row sums of dz [chunks, O] for the bias
   static constexpr auto spec() {
     return fields(in("dy", &LinearGrad::dy, kFloat), optional_in("x", &LinearGrad::x, kFloat), optional_in("weight", &LinearGrad::weight, kFloat),
                   optional_in("pre", &LinearGrad::pre, kFloat), optional_in("x_pre", &LinearGrad::x_pre, kFloat),
@@ -73,7 +73,10 @@ struct LinearGrad {
 
   SIMMIM_INLINE int64_t chunks() const { return row_chunks(rows()); }
   SIMMIM_INLINE bool wants_bias() const { return dbias.present() || dbias_sum.present(); }
-  SIMMIM_INLINE size_t dz_bytes() const { return pre.present() ? (dy.bytes() + 63) / 64 * 64 : 0; }
+  /// What the products multiply.
+  SIMMIM_INLINE DType operands() const { return x.present() ? x.dtype : weight.present() ? weight.dtype : dy.dtype; }
+  SIMMIM_INLINE bool makes_dz() const { return pre.present() || dy.dtype != operands(); }
+  SIMMIM_INLINE size_t dz_bytes() const { return makes_dz() ? (static_cast<size_t>(dy.count()) * size_of(operands()) + 63) / 64 * 64 : 0; }
   size_t workspace_bytes() const { return dz_bytes() + (wants_bias() ? static_cast<size_t>(chunks() * outputs()) * 4 : 0); }
 
   void check_inputs(const char* name, const Tensor& t, int64_t inputs) const {
@@ -100,8 +103,7 @@ struct LinearGrad {
     const int64_t inputs = x.present() ? x.dim(-1) : weight.present() ? weight.dim(1) : 0;
     if (x.present()) check_inputs("x", x, inputs);
     if (weight.present()) check_weight("weight", weight, inputs);
-    require(!x.present() || x.dtype == dy.dtype, "x is %s, expected %s as dy", name_of(x.dtype), name_of(dy.dtype));
-    require(!weight.present() || weight.dtype == dy.dtype, "weight is %s, expected %s as dy", name_of(weight.dtype), name_of(dy.dtype));
+    require(!weight.present() || weight.dtype == operands(), "weight is %s, expected %s as x", name_of(weight.dtype), name_of(operands()));
     if (x_pre.present()) check_inputs("x_pre", x_pre, inputs);
     if (dx.present()) check_inputs("dx", dx, inputs);
     if (dweight.present()) check_weight("dweight", dweight, inputs);

@@ -45,18 +45,16 @@ static void gelu_all(const P* pre, T* hidden, int64_t count) {
     }
   });
 }
-template <class T>
-static void gelu_all(const void* pre, DType dtype, T* hidden, int64_t count) {
-  if (dtype == DType::f32) gelu_all(static_cast<const float*>(pre), hidden, count);
-  else gelu_all(static_cast<const uint16_t*>(pre), hidden, count);
+static void gelu_all(const Side& pre, const Side& hidden, int64_t count) {
+  with_floats(pre, [&](const auto* from) { with_floats(hidden, [&](auto* to) { gelu_all(from, to, count); }); });
 }
 
 /// Over the rows of one block: dw (+)= da^T b, and the sums of da, on the way, into `sums` [outputs].
 static void weight_grad(const MlpGrad& k, int64_t rows, const void* da, int64_t outputs, const void* b, int64_t inputs, const Tensor& dw, float* sums, bool add) {
-  if (rows > 0 && inputs == 0) return chunk_sums(rows, outputs, rows, da, k.dy.dtype, sums);  // no product on whose way
+  if (rows > 0 && inputs == 0) return activation_and_bias_grad(rows, outputs, rows, {const_cast<void*>(da), k.x.dtype}, {}, {}, sums);  // no product on whose way
   Gemm g;
   g.m = outputs, g.n = inputs, g.k = rows;
-  g.operands = k.dy.dtype;
+  g.operands = k.x.dtype;
   g.a = da, g.lda = outputs, g.transpose_a = true;
   g.b = b, g.ldb = inputs;
   g.c = dw.data, g.ldc = inputs;
@@ -69,7 +67,7 @@ static void weight_grad(const MlpGrad& k, int64_t rows, const void* da, int64_t 
 static void input_grad(const MlpGrad& k, int64_t rows, const void* da, const Tensor& w, void* d, DType dtype, Side pre) {
   Gemm g;
   g.m = rows, g.n = w.dim(1), g.k = w.dim(0);
-  g.operands = k.dy.dtype;
+  g.operands = k.x.dtype;
   g.a = da, g.lda = g.k;
   g.b = w.data, g.ldb = g.n;
   g.c = d, g.ldc = g.n, g.result = dtype;
@@ -79,20 +77,25 @@ static void input_grad(const MlpGrad& k, int64_t rows, const void* da, const Ten
 
 void run(const MlpGrad& k) {
   const int64_t rows = k.rows(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
-  float* const partials1 = reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.hidden_bytes());
+  char* const workspace = static_cast<char*>(k.workspace);
+  const Side h{workspace, k.x.dtype}, converted{workspace + k.hidden_bytes(), k.x.dtype};
+  float* const partials1 = reinterpret_cast<float*>(workspace + k.hidden_bytes() + k.dy_bytes());
   const MlpBlocks blocks = mlp_blocks(rows);
   float* const partials2 = partials1 + blocks.count * hidden;
   int64_t row = 0, block = 0;
   do {  // once even without rows: the weights' gradients must still be written
     const int64_t m = rows - row < blocks.size ? rows - row : blocks.size;
-    const void* const dy = rows_from(k.dy, row, outputs);
+    const void* dy = rows_from(k.dy, row, outputs);
+    if (k.dy_bytes()) {
+      activation_and_bias_grad(m, outputs, kRowChunk, {const_cast<void*>(dy), k.dy.dtype}, {}, converted, nullptr);
+      dy = converted.data;
+    }
     const Side pre{rows_from(k.pre, row, hidden), k.pre.dtype};
-    if (k.dy.dtype == DType::f32) gelu_all(pre.data, pre.dtype, static_cast<float*>(k.workspace), m * hidden);
-    else gelu_all(pre.data, pre.dtype, static_cast<uint16_t*>(k.workspace), m * hidden);
-    weight_grad(k, m, dy, outputs, k.workspace, hidden, k.dw2, partials2 + block * outputs, block > 0);
-    input_grad(k, m, dy, k.w2, k.workspace, k.dy.dtype, pre);
-    weight_grad(k, m, k.workspace, hidden, rows_from(k.x, row, inputs), inputs, k.dw1, partials1 + block * hidden, block > 0);
-    input_grad(k, m, k.workspace, k.w1, rows_from(k.dx, row, inputs), k.dx.dtype, {});
+    gelu_all(pre, h, m * hidden);
+    weight_grad(k, m, dy, outputs, h.data, hidden, k.dw2, partials2 + block * outputs, block > 0);
+    input_grad(k, m, dy, k.w2, h.data, h.dtype, pre);
+    weight_grad(k, m, h.data, hidden, rows_from(k.x, row, inputs), inputs, k.dw1, partials1 + block * hidden, block > 0);
+    input_grad(k, m, h.data, k.w1, rows_from(k.dx, row, inputs), k.dx.dtype, {});
     row += m, block++;
   } while (row < rows);
   combine_column_sums(partials1, blocks.count, hidden, k.db1.f32(), false);

@@ -65,12 +65,15 @@ void run(const Mlp& k, Stream& stream) {
 void run(const MlpGrad& k, Stream& stream) {
   const int64_t rows = k.rows(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
   const MlpBlocks blocks = k.cuda_blocks();
-  const Side h{k.workspace, k.dy.dtype};
-  float* const partials = reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.cuda_hidden_bytes());
+  char* const workspace = static_cast<char*>(k.workspace);
+  const Side h{workspace, k.x.dtype}, narrow{k.cuda_dy_bytes() > 0 ? workspace + k.cuda_hidden_bytes() : nullptr, k.x.dtype};
+  float* const partials = reinterpret_cast<float*>(workspace + k.cuda_hidden_bytes() + k.cuda_dy_bytes());
   int64_t row = 0, chunks = 0;
   do {  // once even without rows: the weights' gradients must still be written
     const int64_t m = rows - row < blocks.size ? rows - row : blocks.size;
-    const Side dy = rows_from(k.dy, row, outputs), pre = rows_from(k.pre, row, hidden);
+    const Side given = rows_from(k.dy, row, outputs), pre = rows_from(k.pre, row, hidden);
+    if (narrow.data) activation_and_row_sums(m, outputs, given, {}, narrow, nullptr, stream);
+    const Side dy = narrow.data ? narrow : given;
     gelu_all(pre, h, m * hidden, stream);
     weight_grad(m, dy, outputs, h, hidden, k.dw2, row > 0, stream);
     input_grad(m, dy, k.w2, h, stream);

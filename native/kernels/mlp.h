@@ -73,37 +73,38 @@ struct Mlp {
 /// and dy over rows. The gradient of `residual` is dy itself.
 struct MlpGrad {
   static constexpr const char* name = "mlp_grad";
-  Tensor dy;   // [..., O]
-  Tensor x;    // [..., I], dy's dtype
-  Tensor w1;   // [H, I], dy's dtype
-  Tensor w2;   // [O, H], dy's dtype
+  Tensor dy;   // [..., O]; f32 from a residual stream in f32, also where x is bf16
+  Tensor x;    // [..., I]
+  Tensor w1;   // [H, I], x's dtype
+  Tensor w2;   // [O, H], x's dtype
   Tensor pre;  // [..., H]
   Tensor dx;   // [..., I]
   Tensor dw1;  // [H, I]
   Tensor db1;  // [H]
   Tensor dw2;  // [O, H]
   Tensor db2;  // [O]
-  void* workspace = nullptr;  // h, then dz of a block of rows, dy's dtype; each block's sums of dz [blocks, H] and dy [blocks, O]
+  void* workspace = nullptr;  // of a block of rows, in x's dtype: h, then dz; dy when it has another one; each block's sums of dz [blocks, H] and dy [blocks, O]
   static constexpr auto spec() {
     return fields(in("dy", &MlpGrad::dy, kFloat), in("x", &MlpGrad::x, kFloat), in("w1", &MlpGrad::w1, kFloat), in("w2", &MlpGrad::w2, kFloat),
                   in("pre", &MlpGrad::pre, kFloat), out("dx", &MlpGrad::dx, kFloat), out("dw1", &MlpGrad::dw1, kF32), out("db1", &MlpGrad::db1, kF32),
                   out("dw2", &MlpGrad::dw2, kF32), out("db2", &MlpGrad::db2, kF32));
   }
   SIMMIM_INLINE int64_t rows() const { return x.shape.span(0, x.shape.rank - 1); }
-  SIMMIM_INLINE size_t hidden_bytes() const { return mlp_hidden_bytes(mlp_blocks(rows()), w1.dim(0), dy.dtype); }
-  size_t workspace_bytes() const { return hidden_bytes() + static_cast<size_t>(mlp_blocks(rows()).count * (w1.dim(0) + w2.dim(0))) * 4; }
-  /// On a GPU: h, then dz of a block of rows, then sums of each kRowChunk rows of dz [.., H], afterwards of dy [.., O].
-  SIMMIM_INLINE MlpBlocks cuda_blocks() const { return cuda_mlp_blocks(rows(), w1.dim(0), dy.dtype); }
-  SIMMIM_INLINE size_t cuda_hidden_bytes() const { return mlp_hidden_bytes(cuda_blocks(), w1.dim(0), dy.dtype); }
+  SIMMIM_INLINE size_t hidden_bytes() const { return mlp_hidden_bytes(mlp_blocks(rows()), w1.dim(0), x.dtype); }
+  SIMMIM_INLINE size_t dy_bytes() const { return dy.dtype == x.dtype ? 0 : mlp_hidden_bytes(mlp_blocks(rows()), w2.dim(0), x.dtype); }
+  size_t workspace_bytes() const { return hidden_bytes() + dy_bytes() + static_cast<size_t>(mlp_blocks(rows()).count * (w1.dim(0) + w2.dim(0))) * 4; }
+  /// On a GPU: h, then dz of a block of rows, dy of one where it is not stored as x, then sums of each kRowChunk rows of dz [.., H], afterwards of dy [.., O].
+  SIMMIM_INLINE MlpBlocks cuda_blocks() const { return cuda_mlp_blocks(rows(), w1.dim(0), x.dtype); }
+  SIMMIM_INLINE size_t cuda_hidden_bytes() const { return mlp_hidden_bytes(cuda_blocks(), w1.dim(0), x.dtype); }
+  SIMMIM_INLINE size_t cuda_dy_bytes() const { return dy.dtype == x.dtype ? 0 : mlp_hidden_bytes(cuda_blocks(), w2.dim(0), x.dtype); }
   size_t cuda_workspace_bytes() const {
     const int64_t chunks = row_chunks(cuda_blocks().size) * cuda_blocks().count, all = row_chunks(rows());
     const int64_t sums = chunks * w1.dim(0), sums2 = all * w2.dim(0);
-    return cuda_hidden_bytes() + static_cast<size_t>(sums > sums2 ? sums : sums2) * 4;
+    return cuda_hidden_bytes() + cuda_dy_bytes() + static_cast<size_t>(sums > sums2 ? sums : sums2) * 4;
   }
   void check() const {
     check_mlp_weights(x, w1, w2);
     check_linear_output("dy", dy, x, w2.dim(0));
-    require(dy.dtype == x.dtype, "dy is %s, expected %s as x", name_of(dy.dtype), name_of(x.dtype));
     check_linear_output("pre", pre, x, w1.dim(0));
     require(dx.shape == x.shape, "dx has another shape than x");
     require(dw1.shape == w1.shape, "dw1 has another shape than w1");

@@ -195,5 +195,5 @@ export function checkOp<A, N extends string>(spec: OpSpec<A, N>): void {
   checkComposed(spec);
   checkRefusals(spec, [COMPOSED, OWN]);
   checkNative(spec);
-  if (spec.bf16) checkBf16(spec);
+  for (const half of spec.bf16 ?? []) checkBf16(spec, half);
 }

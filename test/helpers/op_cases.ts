@@ -40,8 +40,8 @@ export interface OpSpec<Args, Name extends string = string> {
   differentiable: readonly Name[];
   /** Calls the op; an op that changes variables makes them of the inputs and returns what they hold afterwards. */
   run(ops: OpsApi, inputs: Readonly<Record<Name, Tf.Tensor>>, args: Args, tf: TfApi): Tf.Tensor;
-  /** Inputs that are stored in bf16 when the op runs under that policy; absent for ops that know f32 only. */
-  bf16?: readonly Name[];
+  /** Sets of inputs that are stored in bf16 when the op runs under that policy (with the residual stream in bf16 or f32); absent for ops that know f32 only. */
+  bf16?: readonly (readonly Name[])[];
   cases: readonly OpCase<Args, Name>[];
   bad: readonly BadCase[];
 }

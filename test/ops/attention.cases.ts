@@ -14,7 +14,7 @@ export const attentionSpec: OpSpec<Args, 'qkv' | 'bias'> = {
   op: 'attention',
   differentiable: ['qkv', 'bias'],
   run: (ops, { qkv, bias }, args) => ops.attention(qkv, bias ?? null, args),
-  bf16: ['qkv'],
+  bf16: [['qkv']],
   cases: [
     { name: 'with bias', ...tokens(2, 13, 8, 2, true) },
     { name: 'without bias', ...tokens(2, 13, 8, 2, false) },

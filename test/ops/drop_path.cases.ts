@@ -10,7 +10,7 @@ export const dropPathSpec: OpSpec<Args, 'x' | 'residual' | 'clock'> = {
   op: 'drop_path',
   differentiable: ['x', 'residual'],
   run: (ops, { x, residual, clock: time }, args) => ops.dropPath(x, residual, { ...args, clock: time }),
-  bf16: ['x', 'residual'],
+  bf16: [['x', 'residual'], ['x']],
   cases: [
     { name: 'half of the samples', inputs: { x: normal([9, 3, 5]), residual: normal([9, 3, 5]), clock: clock(3, 5, 0) }, args: { rate: 0.5, site: 2, training: true } },
     { name: 'a later micro-step and negative seed', inputs: { x: normal([6, 7]), residual: normal([6, 7]), clock: clock(-3, 70000, 2) }, args: { rate: 0.3, site: 4000000000, training: true } },

@@ -4,7 +4,7 @@ export const layerNormSpec: OpSpec<{ eps: number }, 'x' | 'gamma' | 'beta' | 're
   op: 'layer_norm',
   differentiable: ['x', 'gamma', 'beta', 'residual'],
   run: (ops, { x, gamma, beta, residual }, { eps }) => ops.layerNorm(x, gamma, beta, eps, { residual }),
-  bf16: ['x', 'residual'],
+  bf16: [['x', 'residual'], ['x'], ['residual']],
   cases: [
     { name: 'tokens', inputs: { x: normal([2, 9, 24]), gamma: normal([24], 0.3, 1), beta: normal([24]) }, args: { eps: 1e-5 } },
     { name: 'odd width', inputs: { x: normal([5, 37]), gamma: normal([37], 0.3, 1), beta: normal([37]) }, args: { eps: 1e-6 } },

@@ -4,7 +4,7 @@ export const linearSpec: OpSpec<{ activation: 'none' | 'gelu' }, 'x' | 'weight' 
   op: 'linear',
   differentiable: ['x', 'weight', 'bias', 'residual'],
   run: (ops, { x, weight, bias, residual }, { activation }) => ops.linear(x, weight, bias ?? null, { activation, residual }),
-  bf16: ['x', 'weight', 'residual'],
+  bf16: [['x', 'weight', 'residual'], ['x', 'weight']],
   cases: [
     { name: 'bias and GELU', inputs: { x: normal([3, 5, 8]), weight: normal([12, 8], 0.5), bias: normal([12]) }, args: { activation: 'gelu' } },
     { name: 'bias and residual', inputs: { x: normal([2, 7, 6]), weight: normal([5, 6], 0.5), bias: normal([5]), residual: normal([2, 7, 5]) }, args: { activation: 'none' } },

@@ -4,7 +4,7 @@ export const maskTokensSpec: OpSpec<object, 'x' | 'token' | 'mask' | 'classToken
   op: 'mask_tokens',
   differentiable: ['x', 'token', 'classToken', 'positions'],
   run: (ops, { x, ...options }) => ops.maskTokens(x, options),
-  bf16: ['x'],
+  bf16: [['x']],
   cases: [
     { name: 'some hidden', inputs: { x: normal([2, 12, 7]), token: normal([7]), mask: bits([2, 12], 0.6) }, args: {} },
     { name: 'all hidden', inputs: { x: normal([1, 5, 8]), token: normal([8]), mask: constant([1, 5], 1) }, args: {} },

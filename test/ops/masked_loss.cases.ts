@@ -10,7 +10,7 @@ export const maskedLossSpec: OpSpec<MaskedLossOptions, 'pred' | 'target' | 'mask
   op: 'masked_loss',
   differentiable: ['pred'],
   run: (ops, { pred, target, mask }, options) => ops.maskedLoss(pred, target, mask, options),
-  bf16: ['pred'],
+  bf16: [['pred']],
   cases: [
     { name: 'l1', inputs: { ...pair(3, 4, [2, 3]), mask: bits([2, 4, 6], 0.5) }, args: { kind: 'l1' } },
     { name: 'l2', inputs: { ...pair(3, 4, [2, 3]), mask: bits([2, 2, 3], 0.5) }, args: { kind: 'l2' } },

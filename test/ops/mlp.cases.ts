@@ -13,7 +13,7 @@ export const mlpSpec: OpSpec<object, 'x' | 'w1' | 'b1' | 'w2' | 'b2' | 'residual
   op: 'mlp',
   differentiable: ['x', 'w1', 'b1', 'w2', 'b2', 'residual'],
   run: (ops, { x, w1, b1, w2, b2, residual }) => ops.mlp(x, w1, b1, w2, b2, { residual }),
-  bf16: ['x', 'w1', 'w2', 'residual'],
+  bf16: [['x', 'w1', 'w2', 'residual'], ['x', 'w1', 'w2']],
   cases: [
     { name: 'with a residual', inputs: { ...inputs([2, 3, 5], 8, 32, 8), residual: normal([2, 3, 5, 8]) }, args: {} },
     { name: 'without a residual', inputs: inputs([3, 7], 6, 13, 5), args: {} },

@@ -4,7 +4,7 @@ export const patchEmbedSpec: OpSpec<object, 'images' | 'weight' | 'bias'> = {
   op: 'patch_embed',
   differentiable: ['weight', 'bias'],
   run: (ops, { images, weight, bias }) => ops.patchEmbed(images, weight, bias),
-  bf16: ['weight'],
+  bf16: [['weight']],
   cases: [
     { name: 'three planes', inputs: { images: normal([2, 3, 8, 12]), weight: normal([5, 3, 4, 4], 0.2), bias: normal([5]) }, args: {} },
     { name: 'one plane, odd patches', inputs: { images: normal([3, 1, 9, 6]), weight: normal([7, 1, 3, 3]), bias: normal([7]) }, args: {} },

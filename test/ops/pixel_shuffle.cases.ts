@@ -4,7 +4,7 @@ export const pixelShuffleSpec: OpSpec<{ r: number }, 'pred'> = {
   op: 'pixel_shuffle',
   differentiable: ['pred'],
   run: (ops, { pred }, { r }) => ops.pixelShuffle(pred, r),
-  bf16: ['pred'],
+  bf16: [['pred']],
   cases: [
     { name: 'three planes', inputs: { pred: normal([2, 3, 2, 48]) }, args: { r: 4 } },
     { name: 'odd', inputs: { pred: normal([1, 2, 5, 18]) }, args: { r: 3 } },

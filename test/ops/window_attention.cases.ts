@@ -35,7 +35,7 @@ export const windowAttentionSpec: OpSpec<Args, 'qkv' | 'table' | 'scale'> = {
   op: 'window_attention',
   differentiable: ['qkv', 'table', 'scale'],
   run: (ops, { qkv, table, scale }, { factor, ...options }) => ops.windowAttention(qkv, table, factor ?? scale, { ...options, cosine: factor === undefined }),
-  bf16: ['qkv'],
+  bf16: [['qkv']],
   cases: [
     { name: 'windows side by side', ...plain({ map: [6, 9], dim: 8, heads: 2, window: [3, 3] }) },
     { name: 'shifted', ...plain({ map: [6, 6], dim: 12, heads: 3, window: [3, 3], shift: [1, 1] }) },

@@ -117,9 +117,9 @@ export class SwinBlock {
 
   /** [B, H, W, C] -> [B, H, W, C]. */
   apply(x: tf.Tensor, ctx: Context): tf.Tensor {
-    const mixed = this.attn.mix(this.norm1.apply(x), ctx);
+    const mixed = this.attn.mix(this.norm1.apply(x, ctx), ctx);
     const y = this.drop[0].addLinear(x, (e) => this.attn.proj.apply(mixed, ctx, e), ctx);
-    const normed = this.norm2.apply(y);
+    const normed = this.norm2.apply(y, ctx);
     return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, e.residual), ctx);
   }
 }
@@ -142,7 +142,7 @@ class PatchMerging {
   }
 
   apply(x: tf.Tensor, ctx: Context): tf.Tensor {
-    return this.reduction.apply(this.norm.apply(gatherNeighbours(x)), ctx);
+    return this.reduction.apply(this.norm.apply(gatherNeighbours(x), ctx), ctx);
   }
 }
 
@@ -197,7 +197,7 @@ export class SwinTransformer implements Pyramid {
 
   forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
     const maps = runPyramid(this, images, mask, ctx);
-    const z = this.norm.apply(maps[maps.length - 1] as tf.Tensor);
+    const z = this.norm.apply(maps[maps.length - 1] as tf.Tensor, ctx);
     ctx.observe?.('norm', z);
     return z;
   }

@@ -90,7 +90,7 @@ class SwinV2Block {
   apply(x: tf.Tensor, ctx: Context): tf.Tensor {
     const y = this.drop[0].addNormed(x, this.attn.apply(x, ctx), this.norm1, ctx);
     const z = this.drop[1].addNormed(y, this.mlp.apply(y, ctx), this.norm2, ctx);
-    return this.norm3 ? this.norm3.apply(z) : z;
+    return this.norm3 ? this.norm3.apply(z, ctx) : z;
   }
 }
 
@@ -105,7 +105,7 @@ class PatchMergingV2 {
   }
 
   apply(x: tf.Tensor, ctx: Context): tf.Tensor {
-    return this.norm.apply(this.reduction.apply(gatherNeighbours(x), ctx));
+    return this.norm.apply(this.reduction.apply(gatherNeighbours(x), ctx), ctx);
   }
 }
 
@@ -162,7 +162,7 @@ export class SwinTransformerV2 implements Pyramid {
 
   forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
     const maps = runPyramid(this, images, mask, ctx);
-    const z = this.norm.apply(maps[maps.length - 1] as tf.Tensor);
+    const z = this.norm.apply(maps[maps.length - 1] as tf.Tensor, ctx);
     ctx.observe?.('norm', z);
     return z;
   }

@@ -6,6 +6,7 @@ import { LayerNorm, Linear, Mlp, PatchEmbed, dropPathRates, scaledRows, type Dro
 import { parametersOf, type Parameter } from '../nn/module';
 import { VitPositionBias } from '../nn/rel_bias';
 import { attention } from '../ops/attention';
+import { inStorage } from '../ops/in_storage';
 import { linear } from '../ops/linear';
 import { maskTokens } from '../ops/mask_tokens';
 import { checkHeads, checkInputs, pair, patchGrid, type Encoder, type Pair } from './encoder';
@@ -105,9 +106,9 @@ class VitBlock {
 
   /** [B, L, C] -> [B, L, C]; `sharedBias` [heads, L, L] or null. */
   apply(x: tf.Tensor, sharedBias: tf.Tensor | null, ctx: Context): tf.Tensor {
-    const mixed = this.attn.mix(this.norm1.apply(x), sharedBias, ctx);
+    const mixed = this.attn.mix(this.norm1.apply(x, ctx), sharedBias, ctx);
     const y = this.drop[0].addLinear(x, (e) => scaledLinear(this.attn.proj, this.gamma_1, mixed, ctx, e), ctx);
-    const normed = this.norm2.apply(y);
+    const normed = this.norm2.apply(y, ctx);
     return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, e.residual, this.gamma_2), ctx);
   }
 }
@@ -166,7 +167,8 @@ export class VisionTransformer implements Encoder {
   }
 
   forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
-    return this.patchMap(this.tokens(images, mask, ctx));
+    const tokens = this.tokens(images, mask, ctx);
+    return this.patchMap(this.norm ? tokens : inStorage(tokens, ctx.precision)); // without a norm they are the f32 stream itself
   }
 
   features(images: tf.Tensor, ctx: Context): tf.Tensor[] {
@@ -194,7 +196,7 @@ export class VisionTransformer implements Encoder {
       ctx.observe?.(`blocks.${i}`, x);
     });
     if (!this.norm) return x;
-    const y = this.norm.apply(x);
+    const y = this.norm.apply(x, ctx);
     ctx.observe?.('norm', y);
     return y;
   }
@@ -209,6 +211,8 @@ export class VisionTransformer implements Encoder {
       ...(mask ? { token: tf.reshape(this.mask_token.value, [this.channels]), mask: tf.reshape(mask, [batch, length]) } : {}),
       classToken: tf.reshape(this.cls_token.value, [this.channels]),
       positions: this.pos_embed && tf.reshape(this.pos_embed.value, [length + 1, this.channels]),
+      // Under bf16 the residual stream stays f32, as in PyTorch's autocast: a branch behind LayerScale adds less than a bf16 stream rounds.
+      storage: 'f32',
     });
     ctx.observe?.('tokens', tokens);
     return tokens;

@@ -80,9 +80,9 @@ export class LayerNorm {
     this.bias = init.constant([channels], 0);
   }
 
-  /** [..., C] -> residual + norm(x), [..., C]. */
-  apply(x: tf.Tensor, residual: tf.Tensor | null = null): tf.Tensor {
-    return layerNorm(x, this.weight.value, this.bias.value, this.eps, { residual });
+  /** [..., C] -> residual + norm(x), [..., C], stored as the policy says or as the residual is. */
+  apply(x: tf.Tensor, ctx: Policy, residual: tf.Tensor | null = null): tf.Tensor {
+    return layerNorm(x, this.weight.value, this.bias.value, this.eps, { residual, storage: ctx.precision });
   }
 }
 
@@ -125,7 +125,7 @@ export class PatchEmbed {
 
   apply(images: tf.Tensor, ctx: Policy): tf.Tensor {
     const x = patchEmbed(images, this.proj.weight.compute(ctx), this.proj.bias.value);
-    return this.norm ? this.norm.apply(x) : x;
+    return this.norm ? this.norm.apply(x, ctx) : x;
   }
 }
 
@@ -146,7 +146,7 @@ export class DropPath {
 
   /** residual + drop(norm(branch)); the sum is fused into the norm when nothing is dropped. */
   addNormed(residual: tf.Tensor, branch: tf.Tensor, norm: LayerNorm, ctx: Context): tf.Tensor {
-    return this.active(ctx) ? this.drop(norm.apply(branch), residual, ctx) : norm.apply(branch, residual);
+    return this.active(ctx) ? this.drop(norm.apply(branch, ctx), residual, ctx) : norm.apply(branch, ctx, residual);
   }
 
   private active(ctx: Context): boolean {

@@ -3,6 +3,7 @@ import { kernels } from '../native';
 import { philox, uniformFromWord } from '../rng';
 import { refuse, requireClock, requireInteger, requireNumber, requireShape, requireTensor } from './arguments';
 import { fusedOp, sameData } from './fused_op';
+import { storageOf, type FloatStorage } from './in_storage';
 
 const OP = 'drop_path';
 
@@ -23,7 +24,7 @@ interface Inputs {
   clock: tf.Tensor; // int32 [4]
 }
 
-const dropPathOp = fusedOp<Inputs, { rate: number; site: number }>({
+const dropPathOp = fusedOp<Inputs, { rate: number; site: number; storage: FloatStorage }>({
   name: 'DropPath',
   composed({ x, residual, clock }, { rate, site }) {
     if (rate === 0) return tf.add(residual, x);
@@ -37,14 +38,14 @@ const dropPathOp = fusedOp<Inputs, { rate: number; site: number }>({
   },
   native: {
     kernel(b, { x, residual, clock }, { rate, site }) {
-      const y = b.outputLike(x);
+      const y = b.outputLike(residual);
       kernels.dropPath({ x: b.ref(x), residual: b.ref(residual), clock: b.ref(clock), y: b.outRef(y), rate, site });
       return [y];
     },
     differentiable: ['x', 'residual'],
     save: ['clock'],
-    gradient(b, dy, { inputs }, { rate, site }) {
-      const dx = b.outputLike(dy);
+    gradient(b, dy, { inputs }, { rate, site, storage }) {
+      const dx = b.output(dy.shape, 'float32', storage);
       kernels.dropPathGrad({ dy: b.ref(dy), clock: b.ref(inputs.clock as tf.Tensor), dx: b.outRef(dx), rate, site });
       return { x: dx, residual: sameData(b, dy) };
     },
@@ -57,7 +58,7 @@ const dropPathOp = fusedOp<Inputs, { rate: number; site: number }>({
  * keep[b] is 1 when the upper 24 bits of word 0 of philox(seed, site, step, micro * B + b), as a number u in
  * [0, 1), satisfy u >= rate: the same samples whenever the clock is the same, so a recomputed block agrees.
  *
- * x, residual [B, ...] -> [B, ...]. Differentiable in both. Off our own backends the clock is read synchronously:
+ * x, residual [B, ...] -> [B, ...], stored as the residual is. Differentiable in both. Off our own backends the clock is read synchronously:
  * there the backend must support dataSync. Throws `invalid_argument` for shapes and options that do not fit.
  */
 export function dropPath(x: tf.Tensor, residual: tf.Tensor, options: DropPathOptions): tf.Tensor {
@@ -69,5 +70,5 @@ export function dropPath(x: tf.Tensor, residual: tf.Tensor, options: DropPathOpt
   if (rate === 1) refuse(OP, 'rate is 1, expected less: the kept samples are divided by 1 - rate');
   requireInteger(OP, 'site', site, 0, 0xffffffff);
   requireClock(OP, clock);
-  return dropPathOp({ x, residual, clock }, { rate: training ? rate : 0, site });
+  return dropPathOp({ x, residual, clock }, { rate: training ? rate : 0, site, storage: storageOf(x) });
 }

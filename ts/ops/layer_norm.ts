@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { kernels } from '../native';
 import { refuse, requireNumber, requireShape, requireTensor } from './arguments';
 import { fusedOp, sameData } from './fused_op';
+import { storageOf, type FloatStorage } from './in_storage';
 
 const OP = 'layer_norm';
 
@@ -12,7 +13,7 @@ interface Inputs {
   residual: tf.Tensor | null; // [..., C]
 }
 
-const layerNormOp = fusedOp<Inputs, { eps: number }>({
+const layerNormOp = fusedOp<Inputs, { eps: number; storage: FloatStorage }>({
   name: 'LayerNorm',
   composed({ x, gamma, beta, residual }, { eps }) {
     const channels = x.shape[x.rank - 1] as number;
@@ -24,9 +25,9 @@ const layerNormOp = fusedOp<Inputs, { eps: number }>({
     return residual ? tf.add(residual, y) : y;
   },
   native: {
-    kernel(b, { x, gamma, beta, residual }, { eps }, taping) {
+    kernel(b, { x, gamma, beta, residual }, { eps, storage }, taping) {
       const rows = x.size / (x.shape[x.rank - 1] as number);
-      const y = b.outputLike(residual ?? x);
+      const y = residual ? b.outputLike(residual) : b.output(x.shape, 'float32', storage);
       const [mean, rstd] = taping ? [b.output([rows]), b.output([rows])] : [];
       kernels.layerNorm({
         x: b.ref(x),
@@ -66,13 +67,15 @@ const layerNormOp = fusedOp<Inputs, { eps: number }>({
 export interface LayerNormOptions {
   /** [..., C], added to the result; default none. */
   residual?: tf.Tensor | null;
+  /** How a result without residual is stored; default: as x is. */
+  storage?: FloatStorage;
 }
 
 /**
  * Layer normalisation over the last dimension, (x - mean) / sqrt(var + eps) γ + β with the biased variance
  * (Ba et al. 2016; torch.nn.LayerNorm), plus `residual` where given (SwinV2's normalisation behind a branch).
  *
- * x [..., C], gamma [C], beta [C], residual [..., C] -> [..., C], stored as the residual, else as x. Differentiable in all
+ * x [..., C], gamma [C], beta [C], residual [..., C] -> [..., C], stored as the residual where there is one. Differentiable in all
  * four; on our backends its gradient takes in the one that reaches x round the norm. Throws `invalid_argument` for
  * shapes that do not fit and for eps <= 0.
  */
@@ -85,5 +88,5 @@ export function layerNorm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, eps: 
   requireShape(OP, 'beta', beta, [channels], 'one for each of the C channels of x');
   requireNumber(OP, 'eps', eps, Number.MIN_VALUE, Infinity);
   if (residual) requireShape(OP, 'residual', residual, x.shape, 'the shape of x');
-  return layerNormOp({ x, gamma, beta, residual }, { eps });
+  return layerNormOp({ x, gamma, beta, residual }, { eps, storage: options.storage ?? storageOf(x) });
 }

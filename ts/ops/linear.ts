@@ -41,7 +41,7 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
   native: {
     kernel(b, { x, weight, bias, residual }, { activation }, taping) {
       const shape = [...x.shape.slice(0, -1), weight.shape[0] as number];
-      const y = b.outputLike(x, shape);
+      const y = b.outputLike(residual ?? x, shape);
       const pre = activation === 'gelu' && taping ? b.outputLike(x, shape) : null;
       kernels.linear({
         x: b.ref(x),
@@ -77,7 +77,8 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
 /**
  * y = act(x Wᵀ + b) + residual over the last dimension, as torch.nn.Linear.
  *
- * x [..., I], weight [O, I], bias [O] or null, residual [..., O] -> [..., O], stored as x is. Differentiable in all four.
+ * x [..., I], weight [O, I], bias [O] or null, residual [..., O] -> [..., O], stored as the residual, else as x.
+ * Differentiable in all four.
  * Throws `invalid_argument` for shapes that do not fit.
  */
 export function linear(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | null, options: LinearOptions = {}): tf.Tensor {

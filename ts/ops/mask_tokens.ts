@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { kernels } from '../native';
 import { refuse, requireRank, requireShape } from './arguments';
 import { fusedOp } from './fused_op';
+import { storageOf, type FloatStorage } from './in_storage';
 
 const OP = 'mask_tokens';
 
@@ -23,9 +24,11 @@ export interface MaskTokensOptions {
   classToken?: tf.Tensor | null;
   /** Added to the tokens, the class token's first, [P + L, C]; default none. */
   positions?: tf.Tensor | null;
+  /** How the result is stored; default: as x is. */
+  storage?: FloatStorage;
 }
 
-const maskTokensOp = fusedOp<Inputs, object>({
+const maskTokensOp = fusedOp<Inputs, { from: FloatStorage; to: FloatStorage }>({
   name: 'MaskTokens',
   composed({ x, token, mask, classToken, positions }) {
     const [batch, , channels] = x.shape as [number, number, number];
@@ -38,9 +41,9 @@ const maskTokensOp = fusedOp<Inputs, object>({
     return positions ? tf.add(y, positions) : y === x ? tf.clone(x) : y;
   },
   native: {
-    kernel(b, { x, token, mask, classToken, positions }) {
+    kernel(b, { x, token, mask, classToken, positions }, { to }) {
       const [batch, length, channels] = x.shape as [number, number, number];
-      const y = b.outputLike(x, [batch, length + (classToken ? 1 : 0), channels]);
+      const y = b.output([batch, length + (classToken ? 1 : 0), channels], 'float32', to);
       kernels.maskTokens({
         x: b.ref(x),
         token: token && b.ref(token),
@@ -53,10 +56,10 @@ const maskTokensOp = fusedOp<Inputs, object>({
     },
     differentiable: ['x', 'token', 'classToken', 'positions'],
     save: ['mask'],
-    gradient(b, dy, { inputs: { mask }, given }) {
+    gradient(b, dy, { inputs: { mask }, given }, { from }) {
       const [batch, total, channels] = dy.shape as [number, number, number];
       const inFront = given('classToken') ? 1 : 0;
-      const dx = b.outputLike(dy, [batch, total - inFront, channels]);
+      const dx = b.output([batch, total - inFront, channels], 'float32', from);
       const wanted = (input: keyof Inputs, shape: number[]): tf.TensorInfo | undefined => (given(input) ? b.output(shape) : undefined);
       const [dtoken, dclass, dpositions] = [wanted('token', [channels]), wanted('classToken', [channels]), wanted('positions', [total, channels])];
       kernels.maskTokensGrad({
@@ -77,7 +80,7 @@ const maskTokensOp = fusedOp<Inputs, object>({
  * The tokens that enter a transformer's blocks: hidden ones replaced by the mask token, x (1 - m) + token m (SimMIM
  * section 3.2; official simmim.py), a class token in front (ViT), learnt positions added.
  *
- * x [B, L, C] -> [B, P + L, C], P = 1 with a class token and else 0; stored as x is. Differentiable in x and everything
+ * x [B, L, C] -> [B, P + L, C], P = 1 with a class token and else 0. Differentiable in x and everything
  * learnt. Throws `invalid_argument` for shapes that do not fit and for a token without a mask or a mask without a token.
  */
 export function maskTokens(x: tf.Tensor, options: MaskTokensOptions): tf.Tensor {
@@ -90,5 +93,6 @@ export function maskTokens(x: tf.Tensor, options: MaskTokensOptions): tf.Tensor 
   if (classToken) requireShape(OP, 'classToken', classToken, [channels], 'one for each of the C channels of x');
   const total = length + (classToken ? 1 : 0);
   if (positions) requireShape(OP, 'positions', positions, [total, channels], classToken ? '[1 + L, C] of x and the class token' : '[L, C] of x');
-  return maskTokensOp({ x, token, mask, classToken, positions }, {});
+  const from = storageOf(x);
+  return maskTokensOp({ x, token, mask, classToken, positions }, { from, to: options.storage ?? from });
 }

@@ -40,7 +40,7 @@ const mlpOp = fusedOp<Inputs, object>({
   native: {
     kernel(b, { x, w1, b1, w2, b2, residual }, _, taping) {
       const leading = x.shape.slice(0, -1);
-      const y = b.outputLike(x, [...leading, w2.shape[0] as number]);
+      const y = b.outputLike(residual ?? x, [...leading, w2.shape[0] as number]);
       // GELU(pre) is as large as pre and cheap next to the products: the gradient makes it again.
       const pre = taping ? b.outputLike(x, [...leading, w1.shape[0] as number]) : null;
       kernels.mlp({

@@ -59,7 +59,7 @@ export class Classifier {
       return tf.reshape(tf.slice(tokens, [0, 0, 0], [-1, 1, -1]), [-1, encoder.channels]);
     }
     const pooled = tf.mean(encoder.forward(images, null, ctx), [1, 2]);
-    return this.fc_norm ? this.fc_norm.apply(pooled) : pooled;
+    return this.fc_norm ? this.fc_norm.apply(pooled, FLOAT32) : pooled;
   }
 
   /** Logits [B, K] of images [B, Cin, H, W]; the head computes in f32 under any policy, as the loss does. */

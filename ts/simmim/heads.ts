@@ -72,7 +72,7 @@ class PatchExpand {
     const [batch = 0, h = 0, w = 0] = x.shape;
     const f = this.factor;
     const cells = tf.reshape(this.expand.apply(x, ctx), [batch, h, w, f, f, this.outputs]);
-    return this.norm.apply(tf.reshape(tf.transpose(cells, [0, 1, 3, 2, 4, 5]), [batch, h * f, w * f, this.outputs]));
+    return this.norm.apply(tf.reshape(tf.transpose(cells, [0, 1, 3, 2, 4, 5]), [batch, h * f, w * f, this.outputs]), ctx);
   }
 }
 
@@ -115,7 +115,7 @@ class InverseSwinHead implements Head {
       x = runBlocks(x, blocks, `decoder.layers.${i}.blocks`, false, ctx);
       if (upsample) x = upsample.apply(x, ctx);
     });
-    return this.output.apply(this.up.apply(this.norm.apply(x), ctx), ctx);
+    return this.output.apply(this.up.apply(this.norm.apply(x, ctx), ctx), ctx);
   }
 }
 
