@@ -33,7 +33,7 @@ async function train(given: PartialRecipe, recorded: boolean, updates: number): 
   const state = new StepState(3);
   const task = new MaskedTask(built.model, built.masking, 3);
   const { accumulation } = recipe.train;
-  const step = new TrainingStep(task, buffers, state, { accumulation, clip: 0.5, clipEveryMicroStep: recipe.quirks.clipEveryMicroStep, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.05, recorded });
+  const step = new TrainingStep(task, buffers, state, { accumulation, clip: 0.5, clipEveryMicroStep: recipe.quirks.clipEveryMicroStep, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.05, precision: recipe.train.precision, recorded });
   const rng = new Rng(1);
   const seen: unknown[] = [];
   for (let t = 1; t <= updates; t++) {
@@ -72,6 +72,9 @@ const settings: [string, PartialRecipe][] = [
   ['Swin, clipped after every micro step', { model: swin, train: { accumulation: 2 }, quirks }],
   ['SwinV2', { model: swinV2 }],
   ['SwinV2, drop path, recomputed blocks, accumulation, clipped after every micro step', { model: { ...swinV2, dropPath: 0.3, checkpointing: true }, train: { accumulation: 2 }, quirks }],
+  ['ViT in bf16', { model: { ...vit, dropPath: 0.3 }, train: { precision: 'bf16' } }],
+  ['Swin in bf16, recomputed blocks, accumulation', { model: { ...swin, checkpointing: true }, train: { accumulation: 2, precision: 'bf16' } }],
+  ['SwinV2 in bf16', { model: { ...swinV2, dropPath: 0.3 }, train: { precision: 'bf16' } }],
   ['masks of a square', { model: vit, masking: { strategy: 'square', ratio: 0.3 } }],
   ['block-wise masks', { model: vit, masking: { strategy: 'block', minCells: 1 }, train: { accumulation: 2 } }],
   ['the two-layer head', { model: swin, head: 'mlp' }],

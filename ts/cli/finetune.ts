@@ -12,7 +12,7 @@ import type { RunSummary } from '../train/trainer';
 import { collect } from './arguments';
 import { useBackend } from './backend';
 import { classFigures, ConsoleReporter } from './progress';
-import { checkResumable, prepareFolder, resumedCheckpoint, runFolder, type TrainOptions } from './run_folder';
+import { checkResumable, precisionOverride, prepareFolder, resumedCheckpoint, runFolder, type TrainOptions } from './run_folder';
 import { withSignals } from './signals';
 
 /** Options of `simmim finetune`. */
@@ -32,6 +32,7 @@ export function registerFinetune(cli: Command, print: (line: string) => void): C
     .option('--data <data>', 'labelled pictures: a folder with CLASS/ (or train/CLASS/ and val/CLASS/), shards, .csv, CIFAR')
     .option('--validation <data>', 'labelled pictures to judge on (default: val/ and the like, else a fifth of each class)')
     .option('--out <folder>', 'folder of the run: log, checkpoints (default: runs/RECIPE)')
+    .option('--precision <f32|bf16>', 'what to train in (train.precision of the recipe): bf16 is faster and takes less memory')
     .option('--set <key=value>', 'override one value of the recipe, such as optimizer.layerDecay=0.65; may be repeated', collect, [])
     .option('--print-config', 'print the whole recipe and end')
     .option('--resume', 'continue the run in --out from its newest complete checkpoint')
@@ -70,7 +71,7 @@ async function finetune(options: Options, print: (line: string) => void): Promis
 function chooseRecipe(options: Options, checkpoint: Checkpoint | null): FinetuneRecipe {
   const path = (key: string, value: string | undefined): string[] => (value === undefined ? [] : [`${key}=${JSON.stringify(resolve(value))}`]);
   const source = options.data === undefined ? [] : ['data.source=folder'];
-  const overrides = [...source, ...path('data.folder', options.data), ...path('data.validationFolder', options.validation), ...path('init', options.init), ...(options.fromScratch ? ['fromScratch=true'] : []), ...options.set];
+  const overrides = [...source, ...path('data.folder', options.data), ...path('data.validationFolder', options.validation), ...path('init', options.init), ...(options.fromScratch ? ['fromScratch=true'] : []), ...options.set, ...precisionOverride(options)];
   if (!checkpoint) return loadFinetune(options.recipe ?? '', overrides);
   const stored = recipeOf(checkpoint, 'finetune');
   const wanted = options.recipe ? loadFinetune(options.recipe, overrides) : overrides.length > 0 ? parseFinetune(applyOverrides(stored, overrides), '--set') : stored;

@@ -45,6 +45,7 @@ export function program(): Command {
     .option('--recipe <name>', "recipe of the package (see 'simmim recipes') or a .yaml file")
     .option('--data <folder>', 'folder of pictures (train/ and val/ inside it are used as such)')
     .option('--out <folder>', 'folder of the run: log, checkpoints, pictures (default: runs/RECIPE)')
+    .option('--precision <f32|bf16>', 'what to compute in (train.precision of the recipe): bf16 is faster and takes less memory')
     .option('--set <key=value>', 'override one value of the recipe, such as train.batchSize=64; may be repeated', collect, [])
     .option('--print-config', 'print the whole recipe and end')
     .option('--resume', 'continue the run in --out from its newest complete checkpoint')

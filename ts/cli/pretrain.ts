@@ -10,7 +10,7 @@ import { withMaskGrid } from '../train/task';
 import type { RunSummary } from '../train/trainer';
 import { useBackend } from './backend';
 import { ConsoleReporter } from './progress';
-import { checkResumable, prepareFolder, resumedCheckpoint, runFolder, type TrainOptions } from './run_folder';
+import { checkResumable, precisionOverride, prepareFolder, resumedCheckpoint, runFolder, type TrainOptions } from './run_folder';
 import { withSignals } from './signals';
 import { writePictures } from './visualize';
 
@@ -41,7 +41,7 @@ export async function pretrain(options: TrainOptions, print: (line: string) => v
 
 /** The recipe: from the file, or on resume from the checkpoint, with which a given one must agree. */
 async function chooseRecipe(options: TrainOptions, checkpoint: Checkpoint | null): Promise<Recipe> {
-  const overrides = [...options.set, ...(options.data === undefined ? [] : [`data.source=folder`, `data.folder=${JSON.stringify(resolve(options.data))}`])];
+  const overrides = [...options.set, ...(options.data === undefined ? [] : [`data.source=folder`, `data.folder=${JSON.stringify(resolve(options.data))}`]), ...precisionOverride(options)];
   if (!checkpoint) return withMaskGrid(loadRecipe(options.recipe ?? '', overrides));
   const stored = recipeOf(checkpoint, 'pretrain');
   const wanted = options.recipe ? await withMaskGrid(loadRecipe(options.recipe, overrides)) : overrides.length > 0 ? parseRecipe(applyOverrides(stored, overrides), '--set') : stored;

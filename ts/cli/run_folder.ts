@@ -9,12 +9,19 @@ export interface TrainOptions {
   recipe?: string;
   data?: string;
   out?: string;
+  /** Short for --set train.precision=. */
+  precision?: string;
   set: string[];
   printConfig?: boolean;
   resume?: boolean;
   overwrite?: boolean;
   tensorboard?: boolean;
   backend: string;
+}
+
+/** The override that --precision stands for. */
+export function precisionOverride({ precision }: TrainOptions): string[] {
+  return precision === undefined ? [] : [`train.precision=${JSON.stringify(precision)}`];
 }
 
 /** The run's folder: --out, else one named after the recipe. */

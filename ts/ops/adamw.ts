@@ -12,6 +12,8 @@ export interface AdamwState {
   m: tf.Variable;
   /** Second moment. */
   v: tf.Variable;
+  /** The weights once more in bf16, for products that read them so; only on our backends. Default none. */
+  shadow?: tf.Tensor | null;
 }
 
 /** Parameter groups as S consecutive segments of the flat buffers. They are tensors, so a schedule may rewrite them. */
@@ -49,6 +51,7 @@ interface Inputs {
   weights: tf.Variable;
   m: tf.Variable;
   v: tf.Variable;
+  shadow: tf.Tensor | null;
   gradient: tf.Tensor; // [n]
   norm: tf.Tensor; // scalar
   ends: tf.Tensor; // int32 [S]
@@ -87,7 +90,7 @@ const adamwOp = inPlaceOp<Inputs, object>({
     v.assign(tf.where(usable, nextV, v));
   },
   native: {
-    kernel(b, { weights, m, v, gradient, norm, ends, lrScale, decayScale, hyper }) {
+    kernel(b, { weights, m, v, shadow, gradient, norm, ends, lrScale, decayScale, hyper }) {
       kernels.adamw({
         weights: b.refInPlace(weights),
         m: b.refInPlace(m),
@@ -98,6 +101,7 @@ const adamwOp = inPlaceOp<Inputs, object>({
         lrScale: b.ref(lrScale),
         decayScale: b.ref(decayScale),
         hyper: b.ref(hyper),
+        shadow: shadow && b.refInPlace(shadow),
       });
     },
   },
@@ -118,11 +122,12 @@ const adamwOp = inPlaceOp<Inputs, object>({
  * computed and assigned, and `ends` is read synchronously. Throws `invalid_argument` for shapes that do not fit.
  */
 export function adamw(state: AdamwState, gradient: tf.Tensor, norm: tf.Tensor, segments: AdamwSegments, hyper: tf.Tensor): void {
-  const { weights, m, v } = state;
+  const { weights, m, v, shadow = null } = state;
   const { ends, lrScale, decayScale } = segments;
   requireRank(OP, 'weights', weights, '[n]');
   requireShape(OP, 'm', m, weights.shape, 'the shape of weights');
   requireShape(OP, 'v', v, weights.shape, 'the shape of weights');
+  if (shadow) requireShape(OP, 'shadow', shadow, weights.shape, 'the shape of weights');
   requireShape(OP, 'gradient', gradient, weights.shape, 'the shape of weights');
   requireShape(OP, 'norm', norm, [], 'a scalar');
   requireShape(OP, 'ends', ends, [ends.size], 'one for each segment', 'int32');
@@ -130,5 +135,5 @@ export function adamw(state: AdamwState, gradient: tf.Tensor, norm: tf.Tensor, s
   requireShape(OP, 'lrScale', lrScale, ends.shape, 'one for each segment');
   requireShape(OP, 'decayScale', decayScale, ends.shape, 'one for each segment');
   requireShape(OP, 'hyper', hyper, [8], 'the numbers of hyperValues');
-  adamwOp({ weights, m, v, gradient, norm, ends, lrScale, decayScale, hyper }, {});
+  adamwOp({ weights, m, v, shadow, gradient, norm, ends, lrScale, decayScale, hyper }, {});
 }

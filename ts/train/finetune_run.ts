@@ -33,7 +33,7 @@ export function openFinetune(recipe: FinetuneRecipe, out: string, reporter: Repo
   const built = resume ? resumed(recipe, resume, data.train.classes) : fresh(recipe, data.train.classes, reporter);
   const images = { size: built.model.encoder.imageSize, normalisation: built.statistics };
   const source = openTraining(recipe, data.train, images, (_, reason) => reporter.note(`left out: ${reason}`));
-  const buffers = flatBuffers(built.parameters, built.groups, recipe.optimizer.weightDecay, recipe.optimizer.ema !== null);
+  const buffers = flatBuffers(built.parameters, built.groups, recipe.optimizer.weightDecay, { averaged: recipe.optimizer.ema !== null, precision: recipe.train.precision });
   const { resizeRatio, batchSize } = recipe.validation;
   const { workers, maxBrokenShare } = recipe.data;
   const validate = (): Promise<ClassFigures> => withSource(openEvaluation(data.validation, { ...images, resizeRatio, batchSize, workers, maxBrokenShare }), async (held) => {

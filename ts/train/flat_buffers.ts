@@ -2,14 +2,22 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { GradientSink } from '../autodiff';
 import type { NativeBackend } from '../backend/backend';
 import { SimmimError } from '../errors';
+import { kernels } from '../native';
 import type { Parameter } from '../nn/module';
 import { accumulate, adamw, clear, gradClip, gradNorm, type AdamwSegments } from '../ops';
 import { onOwnBackend } from '../ops/fused_op';
+import type { FloatStorage } from '../ops/in_storage';
 import type { ParamGroup } from './param_groups';
 import { DeviceInput } from './step_state';
 
 /** What the optimizer keeps of each parameter; `ema` (the weights' moving average) where it was asked for. */
 export type BufferKind = 'weights' | 'm' | 'v' | 'ema';
+
+/** What is kept besides weights, gradients and moments. */
+interface Kept {
+  averaged: boolean;
+  precision: FloatStorage;
+}
 
 interface Slot {
   name: string;
@@ -35,6 +43,8 @@ export abstract class FlatBuffers {
   private readonly rates: DeviceInput;
   /** Factor of each group on the learning rate. */
   readonly lrScales: readonly number[];
+  /** The weights in bf16, where the run computes with them: AdamW writes it along. */
+  protected shadow: tf.Variable | null = null;
   /** Number of elements. */
   readonly size: number;
 
@@ -138,7 +148,7 @@ export abstract class FlatBuffers {
 
   /** One AdamW update from the gradients (see `adamw`); they stay as they are. */
   update(norm: tf.Scalar, hyper: tf.Tensor): void {
-    adamw(this.buffers, this.gradients(), norm, { ...this.segments, lrScale: this.lrScale }, hyper);
+    adamw({ ...this.buffers, shadow: this.shadow }, this.gradients(), norm, { ...this.segments, lrScale: this.lrScale }, hyper);
     this.publish();
   }
 
@@ -223,6 +233,7 @@ export abstract class FlatBuffers {
   dispose(): void {
     tf.dispose([this.segments.ends, this.segments.decayScale, ...Object.values(this.state)]);
     this.rates.dispose();
+    this.shadow?.dispose();
   }
 }
 
@@ -233,20 +244,40 @@ class NativeFlatBuffers extends FlatBuffers {
   private readonly places: tf.Tensor[];
   private readonly backend = tf.backend() as NativeBackend;
 
-  constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, averaged: boolean) {
+  constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, { averaged, precision }: Kept) {
     super(parameters, groups, weightDecay, averaged);
     this.flat = tf.tidy(() => tf.variable(tf.fill([this.size], 0), false));
     const { weights } = this.buffers;
+    const shadow = precision === 'bf16' ? this.makeShadow() : null;
     for (const { parameter, offset } of this.slots) {
       this.backend.writeInto(weights, parameter.value.dataSync() as Float32Array, offset);
       const view = this.viewOf(weights, offset, parameter.shape);
       const variable = tf.variable(view, true);
       view.dispose();
-      parameter.bind(variable, (values) => this.backend.writeInto(variable, values));
+      const copy = shadow && this.viewOf(shadow, offset, parameter.shape);
+      const write = (values: Float32Array): void => {
+        this.backend.writeInto(variable, values);
+        if (copy) this.round(variable, copy);
+      };
+      parameter.bind(variable, write, copy);
     }
+    this.refreshShadow();
     this.places = this.slots.map(({ parameter, offset }) => tf.keep(this.viewOf(this.flat, offset, parameter.shape)));
   }
 
+  private makeShadow(): tf.Variable {
+    const memory = tf.engine().makeTensorFromTensorInfo(this.backend.allocated([this.size], 'float32', 'bf16'));
+    this.shadow = tf.variable(memory, false);
+    memory.dispose();
+    return this.shadow;
+  }
+  /** Writes weights into their bf16 copy, rounded as AdamW does. */
+  private round(weights: tf.Tensor, copy: tf.Tensor): void {
+    kernels.cast({ x: this.backend.ref(weights), y: this.backend.refInPlace(copy), boolean: false });
+  }
+  private refreshShadow(): void {
+    if (this.shadow) this.round(this.buffers.weights, this.shadow);
+  }
   private viewOf(flat: tf.Tensor, offset: number, shape: readonly number[]): tf.Tensor {
     return tf.engine().makeTensorFromTensorInfo(this.backend.view(flat, offset, shape));
   }
@@ -278,6 +309,7 @@ class NativeFlatBuffers extends FlatBuffers {
   }
   protected override writeBuffer(kind: BufferKind, values: (index: number) => Float32Array): void {
     this.slots.forEach(({ offset }, i) => this.backend.writeInto(this.buffer(kind), this.checked(i, values(i)), offset));
+    if (kind === 'weights') this.refreshShadow();
   }
 }
 
@@ -286,7 +318,7 @@ class ComposedFlatBuffers extends FlatBuffers {
   private readonly parts: (tf.Tensor | null)[];
   private flat: tf.Tensor | null = null;
 
-  constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, averaged: boolean) {
+  constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, { averaged }: Kept) {
     super(parameters, groups, weightDecay, averaged);
     this.parts = this.slots.map(() => null);
     this.write('weights', (i) => this.slot(i).parameter.value.dataSync() as Float32Array);
@@ -354,9 +386,14 @@ class ComposedFlatBuffers extends FlatBuffers {
   }
 }
 
-/** Moves a model's parameters into flat buffers of the active backend; `averaged` keeps their moving average as well. */
-export function flatBuffers(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, averaged = false): FlatBuffers {
-  const buffers = onOwnBackend() ? new NativeFlatBuffers(parameters, groups, weightDecay, averaged) : new ComposedFlatBuffers(parameters, groups, weightDecay, averaged);
+/**
+ * Moves a model's parameters into flat buffers of the active backend. `averaged` (default false) keeps their moving average as
+ * well; with `precision` bf16 (default f32), on our backends, they keep a bf16 copy of the weights up to date (`Parameter.compute`), 2
+ * bytes an element.
+ */
+export function flatBuffers(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, { averaged = false, precision = 'f32' }: Partial<Kept> = {}): FlatBuffers {
+  const kept: Kept = { averaged, precision };
+  const buffers = onOwnBackend() ? new NativeFlatBuffers(parameters, groups, weightDecay, kept) : new ComposedFlatBuffers(parameters, groups, weightDecay, kept);
   buffers.startAverages();
   return buffers;
 }

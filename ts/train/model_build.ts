@@ -37,5 +37,5 @@ export function buildModel(recipe: Recipe): BuiltModel {
 
 /** Moves the model's parameters into the flat buffers of the active backend. */
 export function buildBuffers(built: BuiltModel, recipe: Recipe): FlatBuffers {
-  return flatBuffers(built.parameters, built.groups, recipe.optimizer.weightDecay);
+  return flatBuffers(built.parameters, built.groups, recipe.optimizer.weightDecay, { precision: recipe.train.precision });
 }

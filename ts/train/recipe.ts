@@ -119,6 +119,8 @@ export const trainSection = z.strictObject({
   seed: z.int().min(0).max(0xffffffff).default(0),
   /** Ends after this many updates although epochs are left; null = never. The schedule is not shortened. */
   stopAfter: count.nullable().default(null),
+  /** bf16: activations and products in bfloat16, with float32 sums, norms, softmax, losses, gradients of weights and optimizer. Our backends only. */
+  precision: z.enum(['f32', 'bf16']).default('f32'),
   /** Record the step and replay it behind the event loop (the same bits); false runs it eagerly. Our backends only. */
   recorded: z.boolean().default(true),
   /** Stops with an error after this many losses or gradients in a row that are not finite. */

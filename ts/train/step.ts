@@ -3,7 +3,7 @@ import { backward } from '../autodiff';
 import { type Runnable, recordable } from '../backend/program';
 import type { HostArray } from '../native';
 import type { Context } from '../nn/context';
-import { accumulate, clear } from '../ops';
+import { accumulate, clear, type FloatStorage } from '../ops';
 import type { FlatBuffers } from './flat_buffers';
 import { DeviceInput, type StepState } from './step_state';
 
@@ -38,6 +38,8 @@ export interface StepOptions {
   weightDecay: number;
   /** Decay of the weights' moving average (`FlatBuffers.averages`); default none. At update t it is at most (1 + t) / (10 + t). */
   ema?: number | null;
+  /** What the forward and backward pass compute in (on our backends). Default f32. */
+  precision?: FloatStorage;
   /** Record the step and replay it (on our backends; the same bits). Default true. */
   recorded?: boolean;
 }
@@ -146,8 +148,8 @@ export class TrainingStep {
   }
 
   private microBody(inputs: Record<string, tf.Tensor>): tf.Tensor[] {
-    const { accumulation, clip, clipEveryMicroStep } = this.options;
-    const ctx: Context = { training: true, precision: 'f32', clock: this.state.clock };
+    const { accumulation, clip, clipEveryMicroStep, precision = 'f32' } = this.options;
+    const ctx: Context = { training: true, precision, clock: this.state.clock };
     const single = accumulation === 1;
     const ready = this.objective.prepare?.(inputs) ?? inputs;
     const share = (): tf.Scalar => {

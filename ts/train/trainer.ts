@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Batch, BatchSource, LeasedBatch } from '../data/types';
 import { SimmimError } from '../errors';
+import { onOwnBackend } from '../ops/fused_op';
 import { type Checkpoint, type RunIdentity, type RunPosition, checkpointsFolder, pruneCheckpoints, restoreBuffers, saveCheckpoint } from './checkpoint';
 import { writeNonFiniteReport } from './non_finite';
 import type { FlatBuffers } from './flat_buffers';
@@ -75,7 +76,7 @@ export class Trainer {
     this.state = new StepState(recipe.train.seed);
     const { betas, eps, weightDecay, clip } = recipe.optimizer;
     this.step = new TrainingStep(task, buffers, this.state, {
-      accumulation: recipe.train.accumulation, clip, clipEveryMicroStep: recipe.quirks.clipEveryMicroStep, betas, eps, weightDecay, recorded: recipe.train.recorded, ema: recipe.task === 'finetune' ? recipe.optimizer.ema : null,
+      accumulation: recipe.train.accumulation, clip, clipEveryMicroStep: recipe.quirks.clipEveryMicroStep, betas, eps, weightDecay, precision: recipe.train.precision, recorded: recipe.train.recorded, ema: recipe.task === 'finetune' ? recipe.optimizer.ema : null,
     });
     this.position = { update: 0, adamwSteps: 0, skippedInARow: 0, skipped: 0, source: source.state() };
     if (resume) {
@@ -85,6 +86,7 @@ export class Trainer {
       this.lastSaved = this.position.update;
       this.lastFolder = resume.folder;
     }
+    if (recipe.train.precision === 'bf16' && !onOwnBackend()) parts.reporter.note("train.precision is bf16: tfjs's own backends know float32 only, so this run computes in float32");
     this.log = new JsonlLog(join(parts.out, 'log.jsonl'), this.position.update);
   }
 
