@@ -1,16 +1,21 @@
-// npm run bench -- step [--models a,b] [--batch 8] [--threads 2] [--rounds 5] [--json FILE]
-// npm run bench -- profile MODEL [--precision f32|bf16] [--batch 8] [--threads 2] [--rounds 5] [--clock wall|thread] [--shapes]
-// npm run bench -- ops  [--ops a,b] [--forward] [--threads 2] [--rounds 5] [--json FILE]
+// npm run bench -- step    [--models a,b] [--precision f32|bf16] [--checkpointing] [--batch 8] [--threads 2] [--rounds 5]
+// npm run bench -- ops     [--ops a,b] [--forward] [--threads 2] [--rounds 5] [--roofline FILE.svg]
+// npm run bench -- profile MODEL [--precision f32|bf16] [--batch 8] [--threads 2] [--rounds 5] [--clock wall|thread] [--shapes] [--roofline FILE.svg]
+// npm run bench -- limits  [--threads 2]
+// All: --json FILE writes the results; --compare FILE sets them beside an earlier --json and ends with 1 when something became slower.
 //
 // Each contestant is a process of its own; rounds are interleaved; the figure is the ratio of medians. PyTorch is
 // found through SIMMIM_PYTHON (default python3) and, for training steps, the official model code through
-// SIMMIM_OFFICIAL; a rival that is not there is said to be missing.
-import { writeFileSync } from 'node:fs';
+// SIMMIM_OFFICIAL; a rival that is not there is said to be missing. Ceilings of the machine are measured by limits.cc.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { type Comparable, compare } from './compare';
+import { geometricMean, interleave, type Result, Server, table } from './harness';
+import { type Limits, measureLimits, shareOfLimit, streamBandwidth } from './limits';
 import { OP_BENCHES } from './ops';
-import { interleave, type Result, Server, table } from './harness';
 import { profileStep } from './profile';
+import { type Measured, roofline } from './roofline';
 
 const here = process.env.SIMMIM_BENCH ?? 'bench';
 
@@ -26,7 +31,10 @@ const { values: options, positionals } = parseArgs({
     batch: { type: 'string', default: '8' },
     threads: { type: 'string', default: '2' },
     rounds: { type: 'string', default: '5' },
+    checkpointing: { type: 'boolean', default: false },
     json: { type: 'string' },
+    compare: { type: 'string' },
+    roofline: { type: 'string' },
   },
 });
 
@@ -41,15 +49,27 @@ function contestants(): Server[] {
 }
 
 const mebibytes = (bytes?: number): string => (bytes ? (bytes / 2 ** 20).toFixed(0) : '-');
+const percent = (share: number): string => (100 * share).toFixed(0);
+const threads = Number(options.threads);
+
+const limitsNow = (): Limits => measureLimits(here, join(__dirname, 'limits'), threads);
+
+/** What a bench found: as JSON keeps it, and in the form that --compare and --roofline take. */
+interface Outcome {
+  results: unknown[];
+  comparable: Comparable[];
+  measured?: { title: string; limits: Limits; items: Measured[] };
+}
 
 /** Training steps: images/s and peak resident memory beside PyTorch running the official model. */
-async function benchSteps(): Promise<unknown[]> {
+async function benchSteps(): Promise<Outcome> {
   const rows: string[][] = [['model', 'rival', 'median s', 'fastest s', 'images/s', 'ratio', 'peak MiB', 'peak ratio', 'loss', 'note']];
-  const results: unknown[] = [];
+  const outcome: Outcome = { results: [], comparable: [] };
   const batch = Number(options.batch);
+  const { precision, checkpointing } = options;
   for (const model of options.models.split(',')) {
     const servers = contestants(); // fresh processes: the peak is this model's
-    const request = { cmd: 'step_setup', model, batch, threads: Number(options.threads) };
+    const request = { cmd: 'step_setup', model, batch, threads, precision, checkpointing };
     const figures = await interleave(servers, () => request, Number(options.rounds));
     servers.forEach((server) => server.close());
     const rival = figures[1] as Result;
@@ -57,59 +77,96 @@ async function benchSteps(): Promise<unknown[]> {
       const ratio = rival.median / f.median;
       const peakRatio = f.peakBytes && rival.peakBytes ? f.peakBytes / rival.peakBytes : NaN;
       rows.push([model, f.name, f.median.toFixed(3), f.fastest.toFixed(3), (batch / f.median).toFixed(2), ratio.toFixed(2), mebibytes(f.peakBytes), peakRatio.toFixed(2), f.value?.toFixed(4) ?? '-', f.error?.split('\n')[0] ?? '']);
-      results.push({ model, batch, ...f, imagesPerSecond: batch / f.median, ratio, peakRatio });
+      outcome.results.push({ model, batch, precision, checkpointing, ...f, imagesPerSecond: batch / f.median, ratio, peakRatio });
     }
+    const [ours] = figures as [Result];
+    outcome.comparable.push({ key: `step ${model} ${precision} batch ${batch}${checkpointing ? ' checkpointing' : ''}`, seconds: ours.median, ratio: finite(rival.median / ours.median) });
   }
-  console.log(table(rows));
-  return results;
+  console.log(`${precision}${checkpointing ? ', our blocks recomputed in the backward pass' : ''}, ${threads} threads\n${table(rows)}`);
+  return outcome;
 }
 
-/** Every op beside PyTorch's form of it, with achieved GFLOP/s and GB/s. */
-async function benchOps(): Promise<unknown[]> {
-  const rows: string[][] = [['op', 'case', 'ms', 'torch ms', 'ratio', 'GFLOP/s', 'GB/s', 'note']];
-  const results: unknown[] = [];
+const finite = (value: number): number | null => (Number.isFinite(value) ? value : null);
+
+/** Every op beside PyTorch's form of it, with achieved GFLOP/s and GB/s and their share of what the machine allows. */
+async function benchOps(): Promise<Outcome> {
+  const limits = limitsNow();
+  const rows: string[][] = [['op', 'case', 'ms', 'torch ms', 'ratio', 'GFLOP/s', 'GB/s', '% of stream', '% of limit', 'note']];
+  const outcome: Outcome = { results: [], comparable: [] };
+  const items: Measured[] = [];
   const backward = !options.forward;
   const wanted = options.ops?.split(',');
+  const ratios = new Map<string, number[]>();
   for (const bench of OP_BENCHES.filter((b) => !wanted || wanted.includes(b.op))) {
     for (const { name, case: c } of bench.cases) {
       const servers = contestants();
-      const request = { cmd: 'op_setup', op: bench.op, case: c, threads: Number(options.threads), backward };
+      const request = { cmd: 'op_setup', op: bench.op, case: c, threads, backward };
       const [ours, torch] = (await interleave(servers, () => request, Number(options.rounds), 5)) as [Result, Result];
       servers.forEach((server) => server.close());
       const ratio = torch.median / ours.median;
-      const [gflops, gbytes] = [bench.flops(c, backward) / ours.median / 1e9, bench.bytes(c, backward) / ours.median / 1e9];
-      rows.push([bench.op, name, (ours.median * 1e3).toFixed(3), (torch.median * 1e3).toFixed(3), ratio.toFixed(2), gflops.toFixed(1), gbytes.toFixed(1), (ours.error ?? torch.error ?? '').split('\n')[0] as string]);
-      results.push({ op: bench.op, name, case: c, backward, ours, torch, ratio, gflops, gbytes });
+      const work = { flops: bench.flops(c, backward), bytes: bench.bytes(c, backward), seconds: ours.median };
+      const [gflops, gbytes] = [work.flops / ours.median / 1e9, work.bytes / ours.median / 1e9];
+      const limitShare = shareOfLimit(limits, 'f32', work);
+      rows.push([bench.op, name, (ours.median * 1e3).toFixed(3), (torch.median * 1e3).toFixed(3), ratio.toFixed(2), gflops.toFixed(1), gbytes.toFixed(1), percent(gbytes / streamBandwidth(limits)), percent(limitShare), (ours.error ?? torch.error ?? '').split('\n')[0] as string]);
+      outcome.results.push({ op: bench.op, name, case: c, backward, ours, torch, ratio, gflops, gbytes, limitShare });
+      outcome.comparable.push({ key: `${bench.op} ${name}${backward ? '' : ' forward'}`, seconds: ours.median, ratio: finite(ratio) });
+      items.push({ name: `${bench.op} ${name}`, ...work });
+      if (Number.isFinite(ratio)) ratios.set(bench.op, [...(ratios.get(bench.op) ?? []), ratio]);
     }
   }
   console.log(table(rows));
-  return results;
+  for (const [op, list] of ratios) console.log(`${op}: ${geometricMean(list).toFixed(2)} times as fast as PyTorch (geometric mean of ${list.length}, least ${Math.min(...list).toFixed(2)})`);
+  return { ...outcome, measured: { title: `Ops, ${backward ? 'forward and backward' : 'forward'}, float32`, limits, items } };
 }
 
 /** Where the time of a step goes, kernel by kernel. */
-async function benchProfile(models: readonly string[]): Promise<unknown[]> {
-  const results: unknown[] = [];
+async function benchProfile(models: readonly string[]): Promise<Outcome> {
+  const outcome: Outcome = { results: [], comparable: [] };
+  const limits = limitsNow();
+  const items: Measured[] = [];
+  const { precision, shapes } = options;
   for (const model of models) {
-    const { precision, shapes } = options;
     const clock = options.clock === 'thread' ? 'thread' : 'wall';
-    const kernels = await profileStep(simmim(), model, { batch: Number(options.batch), threads: Number(options.threads), rounds: Number(options.rounds), precision, clock, shapes });
-    results.push({ model, precision, kernels });
+    const { kernels, calls } = await profileStep(simmim(), model, { batch: Number(options.batch), threads, rounds: Number(options.rounds), precision, clock, shapes, limits });
+    outcome.results.push({ model, precision, kernels });
+    outcome.comparable.push(...kernels.map((k) => ({ key: `profile ${model} ${precision} ${k.name}`, seconds: k.milliseconds / 1e3, ratio: null })));
+    items.push(...calls.map((c) => ({ name: c.name, flops: c.flops, bytes: c.bytes, seconds: c.milliseconds / 1e3 })));
   }
-  return results;
+  return { ...outcome, measured: { title: `Kernels of a training step: ${models.join(', ')}, ${precision}`, limits, items } };
 }
 
-const COMMANDS: Record<string, (names: string[]) => Promise<unknown[]>> = {
+/** The machine's own ceilings. */
+function benchLimits(): Promise<Outcome> {
+  const limits = limitsNow();
+  const rows = [['ceiling', `${threads} threads`], ['float32 multiply-adds, GFLOP/s', limits.f32.toFixed(0)], ['bf16 dot products, GFLOP/s', limits.bf16?.toFixed(0) ?? 'none'],
+    ['triad, GB/s', limits.triad.toFixed(1)], ['triad with streaming stores, GB/s', limits.triadStreamed?.toFixed(1) ?? 'none'], ['copy, GB/s', limits.copy.toFixed(1)], ['read, GB/s', limits.read.toFixed(1)]];
+  console.log(table(rows));
+  return Promise.resolve({ results: [limits], comparable: [] });
+}
+
+const COMMANDS: Record<string, (names: string[]) => Promise<Outcome>> = {
   step: benchSteps,
   ops: benchOps,
   profile: (names) => benchProfile(names.length > 0 ? names : ['swin_tiny']),
+  limits: benchLimits,
 };
 
 async function main(): Promise<void> {
   const [what = 'step', ...names] = positionals;
   const command = COMMANDS[what];
   if (!command) throw new Error(`unknown bench '${what}', expected one of ${Object.keys(COMMANDS).join(', ')}`);
-  const results = await command(names);
-  if (options.json) writeFileSync(options.json, JSON.stringify({ date: new Date().toISOString(), node: process.version, results }, null, 1));
+  const before = options.compare === undefined ? null : (JSON.parse(readFileSync(options.compare, 'utf8')) as { comparable: Comparable[] });
+  const { results, comparable, measured } = await command(names);
+  if (options.json) writeFileSync(options.json, JSON.stringify({ date: new Date().toISOString(), node: process.version, results, comparable }, null, 1));
+  if (options.roofline) {
+    if (!measured) throw new Error(`bench ${what} has no roofline: ops and profile have`);
+    writeFileSync(options.roofline, roofline(measured.title, measured.limits, what === 'profile' ? options.precision : 'f32', measured.items));
+  }
+  if (before) {
+    const { text, slower } = compare(before.comparable, comparable);
+    console.log(`\n${text}`);
+    if (slower.length > 0) throw new Error(`slower than in ${options.compare}: ${slower.join(', ')}`);
+  }
 }
 
 main().catch((error: Error) => {

@@ -1,8 +1,9 @@
 import { median, Server, table } from './harness';
+import { type Limits, shareOfLimit } from './limits';
 import { bytesOf, flopsOf, parseTraceLine, signature, type TracedCall } from './trace';
 
 /** What a profile adds up for one kernel, or one kernel with its shapes. */
-interface Total {
+export interface Total {
   name: string;
   calls: number;
   milliseconds: number;
@@ -28,12 +29,12 @@ function totals(steps: readonly TracedCall[][], clock: 'wall' | 'thread', nameOf
   return [...groups.values()].map(({ total, perStep }) => ({ ...total, milliseconds: median(perStep) })).sort((a, b) => b.milliseconds - a.milliseconds);
 }
 
-function rows(title: string, list: readonly Total[]): string {
+function rows(title: string, list: readonly Total[], limits: Limits, precision: string): string {
   const all = list.reduce((sum, t) => sum + t.milliseconds, 0);
-  const line = (t: Total): string[] => [t.name, String(t.calls), t.milliseconds.toFixed(2), ((100 * t.milliseconds) / all).toFixed(1), t.flops ? (t.flops / t.milliseconds / 1e6).toFixed(0) : '', (t.bytes / t.milliseconds / 1e6).toFixed(1)];
+  const line = (t: Total): string[] => [t.name, String(t.calls), t.milliseconds.toFixed(2), ((100 * t.milliseconds) / all).toFixed(1), t.flops ? (t.flops / t.milliseconds / 1e6).toFixed(0) : '', (t.bytes / t.milliseconds / 1e6).toFixed(1), (100 * shareOfLimit(limits, precision, { ...t, seconds: t.milliseconds / 1e3 })).toFixed(0)];
   const sum: Total = { name: 'all', calls: 0, milliseconds: all, flops: 0, bytes: 0 };
   for (const t of list) (sum.calls += t.calls), (sum.flops += t.flops), (sum.bytes += t.bytes);
-  return table([[title, 'calls', 'ms', '%', 'GFLOP/s', 'GB/s'], ...list.map(line), line(sum)]);
+  return table([[title, 'calls', 'ms', '%', 'GFLOP/s', 'GB/s', '% of limit'], ...list.map(line), line(sum)]);
 }
 
 export interface ProfileOptions {
@@ -45,18 +46,19 @@ export interface ProfileOptions {
   clock: 'wall' | 'thread';
   /** One line for each shape a kernel is called with. */
   shapes: boolean;
+  limits: Limits;
 }
 
-/** Where the time of one training step goes, kernel by kernel: medians over `rounds` traced steps. */
-export async function profileStep(ours: Server, model: string, options: ProfileOptions): Promise<Total[]> {
-  const { batch, threads, rounds, precision, clock, shapes } = options;
+/** Where the time of one training step goes, by kernel and by kernel with its shapes: medians over `rounds` traced steps. */
+export async function profileStep(ours: Server, model: string, options: ProfileOptions): Promise<{ kernels: Total[]; calls: Total[] }> {
+  const { batch, threads, rounds, precision, clock, shapes, limits } = options;
   const steps: TracedCall[][] = [];
   let calls: TracedCall[] = [];
   ours.onComplaint((line) => {
     const call = parseTraceLine(line);
     if (call) calls.push(call);
   });
-  const ready = await ours.ask({ cmd: 'step_setup', model, batch, threads, precision });
+  const ready = await ours.ask({ cmd: 'step_setup', model, batch, threads, precision, recorded: false });
   if (ready.error) throw new Error(ready.error);
   await ours.ask({ cmd: 'run', repeats: 2 });
   for (let round = 0; round < rounds; round++) {
@@ -65,8 +67,9 @@ export async function profileStep(ours: Server, model: string, options: ProfileO
     steps.push(calls);
   }
   ours.close();
-  const list = totals(steps, clock, (call) => call.kernel);
-  console.log(rows(`${model}, batch ${batch}, ${precision}, ${threads} threads, ${clock} time`, list));
-  if (shapes) console.log(`\n${rows('call', totals(steps, clock, signature))}`);
-  return list;
+  const kernels = totals(steps, clock, (call) => call.kernel);
+  const byShape = totals(steps, clock, signature);
+  console.log(rows(`${model}, batch ${batch}, ${precision}, ${threads} threads, ${clock} time`, kernels, limits, precision));
+  if (shapes) console.log(`\n${rows('call', byShape, limits, precision)}`);
+  return { kernels, calls: byShape };
 }

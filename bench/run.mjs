@@ -1,4 +1,4 @@
-// npm run bench -- [step|ops|limits] [options]: bundles bench/ and runs it; see bench/main.ts for the options.
+// npm run bench -- [step|ops|profile|limits] [options]: bundles bench/ and runs it; see bench/main.ts for the options.
 import { buildSync } from 'esbuild';
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';

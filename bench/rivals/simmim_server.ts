@@ -17,6 +17,8 @@ interface Request {
   model?: string;
   batch?: number;
   recorded?: boolean;
+  precision?: 'f32' | 'bf16';
+  checkpointing?: boolean;
   threads?: number;
   isa?: IsaLevel;
   op?: string;
@@ -28,12 +30,12 @@ interface Request {
 }
 
 /** Forward, backward, clip 5 and AdamW on one batch of noise: what the trainer does between two batches, recorded or eager. */
-function stepJob(model: string, batch: number, recorded: boolean): Job {
-  const recipe = train.parseRecipe({ model: { encoder: model, imageSize: model.startsWith('vit') ? 224 : 192 } } as never);
+function stepJob({ model = '', batch = 8, recorded = true, precision = 'f32', checkpointing = false }: Request): Job {
+  const recipe = train.parseRecipe({ model: { encoder: model, imageSize: model.startsWith('vit') ? 224 : 192, checkpointing }, train: { precision, recorded } } as never);
   const built = train.buildModel(recipe);
   const buffers = train.buildBuffers(built, recipe);
   const state = new train.StepState(0);
-  const step = new train.TrainingStep(new train.MaskedTask(built.model, built.masking, 0), buffers, state, { accumulation: 1, clip: 5, clipEveryMicroStep: false, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.05, recorded });
+  const step = new train.TrainingStep(new train.MaskedTask(built.model, built.masking, 0), buffers, state, { accumulation: 1, clip: 5, clipEveryMicroStep: false, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.05, precision, recorded });
   const [height, width] = train.imageSizeOf(recipe);
   const noise = tf.randomNormal([batch, 3, height, width], 0, 1, 'float32', 1);
   const images = { shape: noise.shape, dtype: 'float32', values: noise.dataSync<'float32'>().slice() } as const;
@@ -54,7 +56,7 @@ async function answer(request: Request, job: Job | null): Promise<{ reply: objec
     const addon = native.loadAddon();
     addon.setThreads(request.threads ?? addon.info().threads);
     if (request.isa) addon.setIsa(request.isa);
-    if (request.cmd === 'step_setup') return { reply: { ok: true }, job: stepJob(request.model ?? '', request.batch ?? 8, request.recorded ?? true) };
+    if (request.cmd === 'step_setup') return { reply: { ok: true }, job: stepJob(request) };
     const bench = OP_BENCHES.find((b) => b.op === request.op);
     if (!bench) throw new Error(`no bench of ${request.op}`);
     return { reply: { ok: true }, job: bench.job(request.case ?? {}, request.backward ?? false) };
