@@ -2,6 +2,7 @@
 // npm run bench -- ops     [--ops a,b] [--forward] [--threads 2] [--rounds 5] [--roofline FILE.svg]
 // npm run bench -- profile MODEL [--precision f32|bf16] [--batch 8] [--threads 2] [--rounds 5] [--clock wall|thread] [--shapes] [--roofline FILE.svg]
 // npm run bench -- limits  [--threads 2]
+// step, ops: --device cpu|cuda: all contestants on the same one; --modes eager,compile: each mode of PyTorch is a rival.
 // All: --json FILE writes the results; --compare FILE sets them beside an earlier --json and ends with 1 when something became slower.
 //
 // Each contestant is a process of its own; rounds are interleaved; the figure is the ratio of medians. PyTorch is
@@ -32,6 +33,8 @@ const { values: options, positionals } = parseArgs({
     threads: { type: 'string', default: '2' },
     rounds: { type: 'string', default: '5' },
     checkpointing: { type: 'boolean', default: false },
+    device: { type: 'string', default: 'cpu' },
+    modes: { type: 'string', default: 'eager' },
     json: { type: 'string' },
     compare: { type: 'string' },
     roofline: { type: 'string' },
@@ -42,10 +45,10 @@ function simmim(): Server {
   return new Server('simmim', process.execPath, [join(__dirname, 'rivals/simmim_server.js')], { UV_THREADPOOL_SIZE: '1' });
 }
 
+/** Ours first, then PyTorch once for each mode. */
 function contestants(): Server[] {
-  const ours = simmim();
-  const torch = new Server('torch', process.env.SIMMIM_PYTHON ?? 'python3', [join(here, 'rivals/torch_server.py')]);
-  return [ours, torch];
+  const rival = (mode: string): Server => new Server(mode === 'eager' ? 'torch' : `torch ${mode}`, process.env.SIMMIM_PYTHON ?? 'python3', [join(here, 'rivals/torch_server.py')], { SIMMIM_TORCH_MODE: mode });
+  return [simmim(), ...options.modes.split(',').map(rival)];
 }
 
 const mebibytes = (bytes?: number): string => (bytes ? (bytes / 2 ** 20).toFixed(0) : '-');
@@ -69,7 +72,7 @@ async function benchSteps(): Promise<Outcome> {
   const { precision, checkpointing } = options;
   for (const model of options.models.split(',')) {
     const servers = contestants(); // fresh processes: the peak is this model's
-    const request = { cmd: 'step_setup', model, batch, threads, precision, checkpointing };
+    const request = { cmd: 'step_setup', model, batch, threads, precision, checkpointing, device: options.device };
     const figures = await interleave(servers, () => request, Number(options.rounds));
     servers.forEach((server) => server.close());
     const rival = figures[1] as Result;
@@ -100,15 +103,15 @@ async function benchOps(): Promise<Outcome> {
   for (const bench of OP_BENCHES.filter((b) => !wanted || wanted.includes(b.op))) {
     for (const { name, case: c } of bench.cases) {
       const servers = contestants();
-      const request = { cmd: 'op_setup', op: bench.op, case: c, threads, backward };
-      const [ours, torch] = (await interleave(servers, () => request, Number(options.rounds), 5)) as [Result, Result];
+      const request = { cmd: 'op_setup', op: bench.op, case: c, threads, backward, device: options.device };
+      const [ours, torch, ...others] = (await interleave(servers, () => request, Number(options.rounds), 5)) as [Result, Result, ...Result[]];
       servers.forEach((server) => server.close());
       const ratio = torch.median / ours.median;
       const work = { flops: bench.flops(c, backward), bytes: bench.bytes(c, backward), seconds: ours.median };
       const [gflops, gbytes] = [work.flops / ours.median / 1e9, work.bytes / ours.median / 1e9];
       const limitShare = shareOfLimit(limits, 'f32', work);
       rows.push([bench.op, name, (ours.median * 1e3).toFixed(3), (torch.median * 1e3).toFixed(3), ratio.toFixed(2), gflops.toFixed(1), gbytes.toFixed(1), percent(gbytes / streamBandwidth(limits)), percent(limitShare), (ours.error ?? torch.error ?? '').split('\n')[0] as string]);
-      outcome.results.push({ op: bench.op, name, case: c, backward, ours, torch, ratio, gflops, gbytes, limitShare });
+      outcome.results.push({ op: bench.op, name, case: c, backward, ours, torch, others, ratio, gflops, gbytes, limitShare });
       outcome.comparable.push({ key: `${bench.op} ${name}${backward ? '' : ' forward'}`, seconds: ours.median, ratio: finite(ratio) });
       items.push({ name: `${bench.op} ${name}`, ...work });
       if (Number.isFinite(ratio)) ratios.set(bench.op, [...(ratios.get(bench.op) ?? []), ratio]);
@@ -155,9 +158,10 @@ async function main(): Promise<void> {
   const [what = 'step', ...names] = positionals;
   const command = COMMANDS[what];
   if (!command) throw new Error(`unknown bench '${what}', expected one of ${Object.keys(COMMANDS).join(', ')}`);
+  if (options.device !== 'cpu' && options.device !== 'cuda') throw new Error(`unknown device '${options.device}', expected cpu or cuda`);
   const before = options.compare === undefined ? null : (JSON.parse(readFileSync(options.compare, 'utf8')) as { comparable: Comparable[] });
   const { results, comparable, measured } = await command(names);
-  if (options.json) writeFileSync(options.json, JSON.stringify({ date: new Date().toISOString(), node: process.version, results, comparable }, null, 1));
+  if (options.json) writeFileSync(options.json, JSON.stringify({ date: new Date().toISOString(), node: process.version, device: options.device, results, comparable }, null, 1));
   if (options.roofline) {
     if (!measured) throw new Error(`bench ${what} has no roofline: ops and profile have`);
     writeFileSync(options.roofline, roofline(measured.title, measured.limits, what === 'profile' ? options.precision : 'f32', measured.items));

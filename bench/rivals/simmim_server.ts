@@ -20,6 +20,7 @@ interface Request {
   precision?: 'f32' | 'bf16';
   checkpointing?: boolean;
   threads?: number;
+  device?: 'cpu' | 'cuda';
   isa?: IsaLevel;
   op?: string;
   case?: BenchCase;
@@ -27,6 +28,16 @@ interface Request {
   repeats?: number;
   /** Print every native call on standard error. */
   trace?: boolean;
+}
+
+/** Waits until the GPU has done what it was asked for: what it is asked for later comes later. */
+function finishDevice(): void {
+  if (tf.getBackend() === 'simmim-cuda') tf.tidy(() => tf.zeros([1]).dataSync());
+}
+
+/** The most bytes that tensors and workspaces took: of the GPU's memory, or of this process. */
+function peakBytes(): number {
+  return tf.getBackend() === 'simmim-cuda' ? native.loadAddon().stats(native.openCuda()).peak : process.resourceUsage().maxRSS * 1024;
 }
 
 /** Forward, backward, clip 5 and AdamW on one batch of noise: what the trainer does between two batches, recorded or eager. */
@@ -52,7 +63,8 @@ function stepJob({ model = '', batch = 8, recorded = true, precision = 'f32', ch
 async function answer(request: Request, job: Job | null): Promise<{ reply: object; job: Job | null }> {
   if (request.cmd === 'info') return { reply: { name: 'simmim', ...native.loadAddon().info() }, job };
   if (request.cmd.endsWith('_setup')) {
-    await tf.setBackend('simmim-cpu');
+    const backend = request.device === 'cuda' ? 'simmim-cuda' : 'simmim-cpu';
+    if (!(await tf.setBackend(backend))) throw new Error(`${backend} does not start here: see 'simmim doctor'`);
     const addon = native.loadAddon();
     addon.setThreads(request.threads ?? addon.info().threads);
     if (request.isa) addon.setIsa(request.isa);
@@ -68,9 +80,10 @@ async function answer(request: Request, job: Job | null): Promise<{ reply: objec
   for (let i = 0; i < (request.repeats ?? 1); i++) {
     const start = process.hrtime.bigint();
     value = await job();
+    finishDevice();
     seconds.push(Number(process.hrtime.bigint() - start) / 1e9);
   }
-  return { reply: { seconds, value, peakBytes: process.resourceUsage().maxRSS * 1024 }, job };
+  return { reply: { seconds, value, peakBytes: peakBytes() }, job };
 }
 
 async function serve(): Promise<void> {

@@ -1,4 +1,4 @@
-"""Single ops as PyTorch users write them, for bench/ops. make(name, case, precision, backward) -> callable."""
+"""Single ops as PyTorch users write them, for bench/ops. make(name, case, precision, backward, mode) -> callable."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,12 @@ def tensor(shape, precision, grad=False):
     return t.requires_grad_(grad)
 
 
+MODE = "eager"
+
+
 def forward_backward(forward, inputs, backward):
+    if MODE == "compile":
+        forward = torch.compile(forward)
     if not backward:
         def run():
             with torch.no_grad():
@@ -147,7 +152,9 @@ def matmul(case, precision, backward):
 OPS = dict(linear=linear, mlp=mlp, layer_norm=layer_norm, gelu=gelu, window_attention=window_attention, attention=attention, masked_loss=masked_loss, patch_embed=patch_embed, adamw=adamw, grad_norm=grad_norm, matmul=matmul)
 
 
-def make(name, case, precision, backward):
+def make(name, case, precision, backward, mode="eager"):
+    global MODE
     if name not in OPS:
         raise RuntimeError(f"no PyTorch form of {name}")
+    MODE = mode
     return OPS[name](case, precision, backward)

@@ -1,7 +1,7 @@
 """PyTorch as a rival: answers JSON lines on stdin with JSON lines on stdout, one process for one bench.
 
 {"cmd": "info"}
-{"cmd": "step_setup", "model": "swin_tiny", "batch": 8, "threads": 2, "precision": "f32", "mode": "eager"}
+{"cmd": "step_setup", "model": "swin_tiny", "batch": 8, "threads": 2, "precision": "f32", "mode": "eager", "device": "cpu"}
 {"cmd": "run", "repeats": 1}            -> {"seconds": [...], "value": loss}
 {"cmd": "op_setup", "op": "window_attention", "case": {...}, "threads": 2, "precision": "f32", "backward": true}
 
@@ -63,6 +63,7 @@ class Step:
     def __init__(self, model, batch, precision, mode):
         torch.manual_seed(0)
         self.model, size, grid = build(model)
+        self.model.to(torch.get_default_device())
         self.images = torch.randn(batch, 3, size, size)
         cells = size // 32
         order = torch.rand(batch, cells * cells).argsort(1)
@@ -74,7 +75,7 @@ class Step:
 
     def __call__(self):
         self.optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=self.bf16):
             loss = self.loss(self.images, self.mask)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
@@ -82,28 +83,42 @@ class Step:
         return float(loss.detach())
 
 
+def finish():
+    """Waits until the GPU has done what it was asked for."""
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak():
+    return torch.cuda.max_memory_allocated() if torch.get_default_device().type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def serve():
     job = None
+    default_mode = os.environ.get("SIMMIM_TORCH_MODE", "eager")
     for line in sys.stdin:
         request = json.loads(line)
         try:
+            if "device" in request:
+                torch.set_default_device(request["device"])
             if request["cmd"] == "info":
                 answer = {"name": "torch", "version": torch.__version__}
             elif request["cmd"] == "step_setup":
                 torch.set_num_threads(request["threads"])
-                job = Step(request["model"], request["batch"], request.get("precision", "f32"), request.get("mode", "eager"))
+                job = Step(request["model"], request["batch"], request.get("precision", "f32"), request.get("mode", default_mode))
                 answer = {"ok": True}
             elif request["cmd"] == "op_setup":
                 torch.set_num_threads(request["threads"])
-                job = torch_ops.make(request["op"], request["case"], request.get("precision", "f32"), request.get("backward", False))
+                job = torch_ops.make(request["op"], request["case"], request.get("precision", "f32"), request.get("backward", False), request.get("mode", default_mode))
                 answer = {"ok": True}
             elif request["cmd"] == "run":
                 seconds, value = [], None
                 for _ in range(request.get("repeats", 1)):
                     start = time.perf_counter()
                     value = job()
+                    finish()
                     seconds.append(time.perf_counter() - start)
-                answer = {"seconds": seconds, "value": value if isinstance(value, float) else None, "peakBytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+                answer = {"seconds": seconds, "value": value if isinstance(value, float) else None, "peakBytes": peak()}
             else:
                 answer = {"error": f"unknown command {request['cmd']}"}
         except Exception as error:  # the bench prints it beside the case

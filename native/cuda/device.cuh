@@ -9,6 +9,11 @@
 #endif
 
 #define SIMMIM_DEVICE __device__ __forceinline__
+#if defined(__CUDACC__)
+#define SIMMIM_UNROLL _Pragma("unroll")
+#else
+#define SIMMIM_UNROLL
+#endif
 
 namespace simmim::cuda {
 

@@ -62,4 +62,27 @@ SIMMIM_DEVICE void load_b_transposed(uint32_t (&b)[2], const uint16_t* from, int
   b[1] = *reinterpret_cast<const uint32_t*>(p + 8);
 }
 
+/// The same B from shared memory by one instruction; rows must be 16-byte aligned.
+SIMMIM_DEVICE void load_b_shared(uint32_t (&b)[2], const uint16_t* from, int step) {
+#if defined(SIMMIM_CUDA_EMULATED)
+  load_b_16x8(b, from, step);
+#else
+  const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(from + lane_id() % 16 * step));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(b[0]), "=r"(b[1]) : "r"(at) : "memory");
+#endif
+}
+
+/// A from its transpose in shared memory, 16 rows (the columns of A) of 16 values; rows must be 16-byte aligned.
+SIMMIM_DEVICE void load_a_transposed(uint32_t (&a)[4], const uint16_t* from, int step) {
+#if defined(SIMMIM_CUDA_EMULATED)
+  for (int i = 0; i < 4; i++) {
+    const uint16_t* p = from + (lane_id() % 4 * 2 + i / 2 * 8) * step + lane_id() / 4 + i % 2 * 8;
+    a[i] = p[0] | static_cast<uint32_t>(p[step]) << 16;
+  }
+#else
+  const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(from + (lane_id() % 8 + lane_id() / 16 * 8) * step + lane_id() / 8 % 2 * 8));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3]) : "r"(at) : "memory");
+#endif
+}
+
 }  // namespace simmim::cuda

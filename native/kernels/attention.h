@@ -21,6 +21,26 @@ inline void check_mixed(const char* name, const Tensor& y, const Tensor& qkv) {
     require(y.dim(i) == expected, "%s has dimension %d of %lld, expected %lld", name, i, (long long)y.dim(i), (long long)expected);
   }
 }
+/// What the gradient on a GPU keeps of each row of the scores: its maximum, 1 / sum of its exponentials, sum of p dp, and
+/// (of cosine attention) the product of the normalised query and its gradient.
+constexpr int64_t kRowNumbers = 4;
+SIMMIM_INLINE size_t attention_rows_bytes(int64_t instances, int64_t heads, int64_t tokens) { return static_cast<size_t>(instances * heads * tokens * kRowNumbers) * 4; }
+
+/// Groups of instances for the blocks of the tensor-core gradient, about 16 blocks for each multiprocessor of an H100; a block
+/// sums the gradient of its bias over its group into [n, n], all of them together at most 64 MiB.
+SIMMIM_INLINE int64_t tile_groups(int64_t instances, int64_t heads, int64_t n) {
+  const int64_t fitting = (int64_t{64} << 20) / (heads * n * n * 4 + 1), wish = heads < 2112 ? 2112 / heads : 1;
+  const int64_t groups = wish < fitting ? wish : fitting > 0 ? fitting : 1;
+  return groups < instances ? groups : instances;
+}
+/// [groups, heads, n, n] for the bias, then [groups, heads, tiles of 16 rows] for the scales of cosine attention.
+constexpr int64_t kTileTokens = 256;  // the most that a block takes
+SIMMIM_INLINE size_t tile_sums_bytes(int64_t instances, int64_t heads, int64_t n) {
+  if (n > kTileTokens) return 0;
+  return static_cast<size_t>(tile_groups(instances, heads, n) * heads * (n * n + (n + 15) / 16)) * 4;
+}
+SIMMIM_INLINE size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
 struct Attention {
   static constexpr const char* name = "attention";
   Tensor qkv, bias, y;
@@ -53,6 +73,7 @@ struct AttentionGrad {
   }
   SIMMIM_INLINE int64_t groups() const { return qkv.dim(0) < kGroups ? qkv.dim(0) : kGroups; }
   size_t workspace_bytes() const { return dbias.present() ? static_cast<size_t>(groups() * dbias.count()) * 4 : 0; }
+  size_t cuda_workspace_bytes() const { return larger(attention_rows_bytes(qkv.dim(0), heads, qkv.dim(1)), dbias.present() ? tile_sums_bytes(qkv.dim(0), heads, qkv.dim(1)) : 0); }
   void check() const {
     check_qkv(qkv, 3, heads);
     check_mixed("dy", dy, qkv);

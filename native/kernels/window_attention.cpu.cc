@@ -30,9 +30,6 @@ struct Cells {
   int32_t* region;  // [N]
   bool masked;      // some pair of cells may not see each other
 
-  /// Region of padded, rolled position i along an axis, and the map position it came from.
-  static SIMMIM_INLINE int32_t region_of(int64_t i, int64_t padded, int64_t window, int64_t shift) { return shift == 0 || i < padded - window ? 0 : i < padded - shift ? 1 : 2; }
-
   /// `rows`: N in whole registers; region is -1 there and for padding.
   void place(const WindowGeometry& g, int64_t window, int64_t rows) {
     const int64_t column = window % g.columns, row = window / g.columns % g.rows, image = window / (g.columns * g.rows);
@@ -42,12 +39,12 @@ struct Cells {
     for (int64_t y = 0; y < g.wh; y++) {
       const int64_t ry = row * g.wh + y, py = ry + g.sh < padded_h ? ry + g.sh : ry + g.sh - padded_h;  // no division: once a token and head
       const int64_t line = (image * g.height + py) * g.width;
-      const int32_t zone = region_of(ry, padded_h, g.wh, g.sh) * 3;
+      const int32_t zone = WindowGeometry::region_of(ry, padded_h, g.wh, g.sh) * 3;
       for (int64_t x = 0; x < g.ww; x++, i++) {
         const int64_t rx = column * g.ww + x, px = rx + g.sw < padded_w ? rx + g.sw : rx + g.sw - padded_w;
         const bool real = py < g.height && px < g.width;
         token[i] = real ? static_cast<int32_t>(line + px) : -1;
-        region[i] = real ? zone + region_of(rx, padded_w, g.ww, g.sw) : -1;
+        region[i] = real ? zone + WindowGeometry::region_of(rx, padded_w, g.ww, g.sw) : -1;
         masked = masked || !real || region[i] != region[0];
       }
     }

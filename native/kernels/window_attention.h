@@ -20,9 +20,16 @@ struct WindowGeometry {
   SIMMIM_INLINE int64_t tokens() const { return wh * ww; }
   SIMMIM_INLINE int64_t windows() const { return batch * rows * columns; }
   SIMMIM_INLINE int64_t entries() const { return (2 * wh - 1) * (2 * ww - 1); }
+  /// Region of padded, rolled position i along an axis: what lies together in the map has one number.
+  static SIMMIM_INLINE int32_t region_of(int64_t i, int64_t padded, int64_t window, int64_t shift) { return shift == 0 || i < padded - window ? 0 : i < padded - shift ? 1 : 2; }
   /// Work is cut into groups of windows for each head, about 64 pieces in all.
   SIMMIM_INLINE int64_t groups(int64_t heads) const {
     const int64_t wish = heads < 64 ? 64 / heads : 1;
+    return windows() < wish ? windows() : wish;
+  }
+  /// On a GPU about 528 pieces, four for each multiprocessor of an H100.
+  SIMMIM_INLINE int64_t cuda_groups(int64_t heads) const {
+    const int64_t wish = heads < 528 ? 528 / heads : 1;
     return windows() < wish ? windows() : wish;
   }
 };
@@ -77,6 +84,12 @@ struct WindowAttentionGrad {
   }
   SIMMIM_INLINE int64_t groups() const { return window_geometry(qkv, window, shift).groups(heads); }
   size_t workspace_bytes() const { return static_cast<size_t>(groups() * heads * (table.dim(0) + 1)) * 4; }
+  /// On a GPU: four numbers for each row of the scores, then [groups, heads, entries + 1]; or the sums of the tensor-core version.
+  size_t cuda_workspace_bytes() const {
+    const WindowGeometry g = window_geometry(qkv, window, shift);
+    const size_t rows = attention_rows_bytes(g.windows(), heads, g.tokens()) + static_cast<size_t>(g.cuda_groups(heads) * heads * (table.dim(0) + 1)) * 4;
+    return larger(rows, tile_sums_bytes(g.windows(), heads, g.tokens()));
+  }
   void check() const {
     check_windows(qkv, table, scales, heads, window, shift);
     check_mixed("dy", dy, qkv);
