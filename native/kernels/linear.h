@@ -77,7 +77,7 @@ struct LinearGrad {
   SIMMIM_INLINE DType operands() const { return x.present() ? x.dtype : weight.present() ? weight.dtype : dy.dtype; }
   SIMMIM_INLINE bool makes_dz() const { return pre.present() || dy.dtype != operands(); }
   SIMMIM_INLINE size_t dz_bytes() const { return makes_dz() ? (static_cast<size_t>(dy.count()) * size_of(operands()) + 63) / 64 * 64 : 0; }
-  size_t workspace_bytes() const { return dz_bytes() + (wants_bias() ? static_cast<size_t>(chunks() * outputs()) * 4 : 0); }
+  SIMMIM_INLINE size_t workspace_bytes() const { return dz_bytes() + (wants_bias() ? static_cast<size_t>(chunks() * outputs()) * 4 : 0); }
 
   void check_inputs(const char* name, const Tensor& t, int64_t inputs) const {
     require(t.shape.rank == dy.shape.rank, "%s has rank %d, expected %d as dy", name, t.shape.rank, dy.shape.rank);
