@@ -1,6 +1,8 @@
 // npm run bench -- step    [--models a,b] [--precision f32|bf16] [--checkpointing] [--batch 8] [--threads 2] [--rounds 5]
 // npm run bench -- ops     [--ops a,b] [--forward] [--threads 2] [--rounds 5] [--roofline FILE.svg]
 // npm run bench -- profile MODEL [--precision f32|bf16] [--batch 8] [--threads 2] [--rounds 5] [--clock wall|thread] [--shapes] [--roofline FILE.svg]
+// npm run bench -- tfjs    [--ops 'a;b'] [--sizes small,medium,large] [--rivals cpu,wasm,tf-eager,tf-function] [--threads 2] [--rounds 5] [--markdown FILE]
+// npm run bench -- dispatch [--rounds 9]
 // npm run bench -- limits  [--threads 2]
 // step, ops: --device cpu|cuda: all contestants on the same one; --modes eager,compile: each mode of PyTorch is a rival.
 // All: --json FILE writes the results; --compare FILE sets them beside an earlier --json and ends with 1 when something became slower.
@@ -12,11 +14,13 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Comparable, compare } from './compare';
+import { dispatch } from './dispatch';
 import { geometricMean, interleave, type Result, Server, table } from './harness';
 import { type Limits, measureLimits, shareOfLimit, streamBandwidth } from './limits';
 import { OP_BENCHES } from './ops';
 import { profileStep } from './profile';
 import { type Measured, roofline } from './roofline';
+import { compare as compareTfjs } from './tfjs/compare';
 
 const here = process.env.SIMMIM_BENCH ?? 'bench';
 
@@ -37,6 +41,9 @@ const { values: options, positionals } = parseArgs({
     modes: { type: 'string', default: 'eager' },
     json: { type: 'string' },
     compare: { type: 'string' },
+    sizes: { type: 'string', default: 'small,medium,large' },
+    rivals: { type: 'string', default: 'cpu,wasm,tf-eager,tf-function' },
+    markdown: { type: 'string' },
     roofline: { type: 'string' },
   },
 });
@@ -147,11 +154,21 @@ function benchLimits(): Promise<Outcome> {
   return Promise.resolve({ results: [limits], comparable: [] });
 }
 
+/** tfjs ops on our backend beside the other backends and TensorFlow. */
+async function benchTfjs(): Promise<Outcome> {
+  const { rows, markdown } = await compareTfjs({ ops: options.ops?.split(';'), sizes: options.sizes.split(','), rivals: options.rivals.split(','), threads, rounds: Number(options.rounds), folder: here });
+  console.log(`\n${markdown}`);
+  if (options.markdown) writeFileSync(options.markdown, markdown);
+  return { results: rows, comparable: [] };
+}
+
 const COMMANDS: Record<string, (names: string[]) => Promise<Outcome>> = {
   step: benchSteps,
   ops: benchOps,
   profile: (names) => benchProfile(names.length > 0 ? names : ['swin_tiny']),
   limits: benchLimits,
+  tfjs: benchTfjs,
+  dispatch: async () => ({ results: await dispatch(Number(options.rounds)), comparable: [] }),
 };
 
 async function main(): Promise<void> {

@@ -1,4 +1,4 @@
-// npm run bench -- [step|ops|profile|limits] [options]: bundles bench/ and runs it; see bench/main.ts for the options.
+// npm run bench -- [step|ops|profile|limits|tfjs|dispatch] [options]: bundles bench/ and runs it; see bench/main.ts for the options.
 import { buildSync } from 'esbuild';
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const out = join(here, '../build/bench');
-const entries = ['main.ts', 'rivals/simmim_server.ts'];
+const entries = ['main.ts', 'rivals/simmim_server.ts', 'rivals/tfjs_server.ts'];
 buildSync({
   entryPoints: entries.map((entry) => join(here, entry)),
   outdir: out,

@@ -26,5 +26,5 @@ const common = {
   logLevel: 'warning',
 };
 await build({ ...common, stdin: { contents: entry, resolveDir: core, sourcefile: 'core_gradients.js' }, outfile: join(root, 'dist/backend/core_gradients.cjs') });
-// Chained methods (x.add(y)) for programs written for tfjs-node (ts/node/tfjs_node.ts).
-await build({ ...common, entryPoints: [join(core, 'public/chained_ops/register_all_chained_ops.js')], outfile: join(root, 'dist/node/chained_ops.cjs') });
+// Chained methods (x.add(y)), which the Node bundle leaves out as well.
+await build({ ...common, entryPoints: [join(core, 'public/chained_ops/register_all_chained_ops.js')], outfile: join(root, 'dist/backend/chained_methods.cjs') });

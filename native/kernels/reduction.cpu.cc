@@ -155,19 +155,73 @@ void reduce_integers(const Reduce& k) {
   }
 }
 
-template <class T>
+template <bool Smallest, class T>
+SIMMIM_INLINE auto beats(T x, T best) {
+  if constexpr (Smallest) return x < best;
+  else return x > best;
+}
+
+/// Position of the first of the largest (smallest) of n neighbouring values; a NaN beats nothing and, in front, is beaten by nothing.
+template <bool Smallest, class T>
+int32_t position_in_row(const T* x, int64_t n) {
+  int64_t i = 0;
+  T top = x[0];
+  int32_t found = 0;
+  if constexpr (sizeof(T) == 4) {
+    auto best = splat(top);
+    IVec where{}, at{};
+    for (int lane = 0; lane < kLanes; lane++) at[lane] = lane;
+    for (; i + kLanes <= n; i += kLanes, at += kLanes) {
+      const auto v = load(x + i);
+      const IVec better = beats<Smallest>(v, best);
+      best = better ? v : best;
+      where = better ? at : where;
+    }
+    for (int lane = 0; lane < kLanes; lane++)
+      if (beats<Smallest>(best[lane], top) || (best[lane] == top && where[lane] < found)) top = best[lane], found = where[lane];
+  }
+  for (; i < n; i++)
+    if (beats<Smallest>(x[i], top)) top = x[i], found = static_cast<int32_t>(i);
+  return found;
+}
+
+/// Positions [width] in the columns of n rows of `inner` values; width is at most kColumns.
+template <bool Smallest, class T>
+void positions_in_columns(const T* x, int64_t n, int64_t inner, int64_t width, int32_t* y) {
+  T best[kColumns];
+  int32_t where[kColumns];
+  for (int64_t c = 0; c < width; c++) best[c] = x[c], where[c] = 0;
+  for (int64_t r = 1; r < n; r++)
+    for (int64_t c = 0; c < width; c++) {
+      const T v = x[r * inner + c];
+      const bool better = beats<Smallest>(v, best[c]);
+      best[c] = better ? v : best[c];
+      where[c] = better ? static_cast<int32_t>(r) : where[c];
+    }
+  for (int64_t c = 0; c < width; c++) y[c] = where[c];
+}
+
+template <bool Smallest, class T>
 void arg_reduce(const ArgReduce& k) {
-  const int64_t n = k.x.dim(1), inner = k.x.dim(2);
+  const int64_t outer = k.x.dim(0), n = k.x.dim(1), inner = k.x.dim(2);
   const T* x = k.x.as<T>();
-  parallel_ranges(k.y.count(), n < 8192 ? 8192 / (n + 1) + 1 : 1, [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; at++) {
-      const T* column = x + at / inner * n * inner + at % inner;
-      int64_t best = 0;
-      for (int64_t r = 1; r < n; r++)
-        if (k.smallest ? column[r * inner] < column[best * inner] : column[r * inner] > column[best * inner]) best = r;
-      k.y.i32()[at] = static_cast<int32_t>(best);
+  if (n == 0) return static_cast<void>(__builtin_memset(k.y.data, 0, k.y.bytes()));
+  const int64_t bands = (inner + kColumns - 1) / kColumns, work = n * (inner < kColumns ? inner : kColumns);
+  parallel_ranges(outer * bands, work < 16384 ? 16384 / (work + 1) + 1 : 1, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; item++) {
+      if (inner == 1) {
+        k.y.i32()[item] = position_in_row<Smallest>(x + item * n, n);
+        continue;
+      }
+      const int64_t o = item / bands, c = item % bands * kColumns;
+      positions_in_columns<Smallest>(x + o * n * inner + c, n, inner, inner - c < kColumns ? inner - c : kColumns, k.y.i32() + o * inner + c);
     }
   });
+}
+
+template <class T>
+void arg_reduce(const ArgReduce& k) {
+  k.smallest ? arg_reduce<true, T>(k) : arg_reduce<false, T>(k);
 }
 
 }  // namespace

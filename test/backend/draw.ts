@@ -8,6 +8,7 @@ export interface Drawn {
   shape: number[];
   dtype: Dtype;
   label: string;
+  values: number[];
   make(): tf.Tensor;
 }
 
@@ -72,7 +73,7 @@ export class Draw {
     const size = shape.reduce((n, d) => n * d, 1);
     const values = Array.from({ length: size }, () => this.value(dtype, w));
     const laid = this.pick(['plain', 'plain', 'sliced', 'transposed'] as const);
-    return { shape, dtype, label: `${laid} ${dtype}[${shape}]`, make: () => laidOut(values, shape, dtype, laid) };
+    return { shape, dtype, label: `${laid} ${dtype}[${shape}]`, values, make: () => laidOut(values, shape, dtype, laid) };
   }
   /** A size from 1 to `most`, now and then `large`, so that work is shared out among threads. */
   size(most: number, large = 40): number {

@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { kernels } from '../native';
 import { SimmimError } from '../errors';
-import { alias } from './alias';
 import type { NativeBackend } from './backend';
 import { runBinary } from './binary';
 import { broadcastTo } from './movement';
@@ -56,23 +55,24 @@ export function finish(backend: NativeBackend, x: tf.TensorInfo, e: Epilogue): t
   return x;
 }
 
+/** One matrix for all, or one for each of `batch`; another tensor than `x` is to be disposed. */
+function batched(backend: NativeBackend, x: tf.TensorInfo, batchShape: number[], batch: number): { info: tf.TensorInfo; count: number } {
+  const count = x.shape.length === 2 ? 1 : tf.util.sizeFromShape(x.shape.slice(0, -2));
+  return count === batch || count === 1 ? { info: x, count } : { info: broadcastTo(backend, x, [...batchShape, ...x.shape.slice(-2)]), count: batch };
+}
+
 /** op(a) op(b) over broadcast batches, with what the kernel can end with. float32, or int32 with nothing fused. */
 export function matmul(backend: NativeBackend, a: tf.TensorInfo, b: tf.TensorInfo, transposeA: boolean, transposeB: boolean, inside: Epilogue = NOTHING): tf.TensorInfo {
   if (a.dtype !== b.dtype || (a.dtype !== 'float32' && a.dtype !== 'int32')) throw new SimmimError('unsupported', 'matMul', `a and b have dtypes ${a.dtype} and ${b.dtype} and shapes [${a.shape}] and [${b.shape}], expected float32 or int32 for both`);
   if (a.shape.length < 2 || b.shape.length < 2) throw new SimmimError('invalid_argument', 'matMul', `a and b have shapes [${a.shape}] and [${b.shape}], expected rank 2 or more`);
-  const [rowsA, columnsA] = a.shape.slice(-2) as [number, number];
-  const [rowsB, columnsB] = b.shape.slice(-2) as [number, number];
+  const [rowsA, columnsA] = [a.shape[a.shape.length - 2] as number, a.shape[a.shape.length - 1] as number];
+  const [rowsB, columnsB] = [b.shape[b.shape.length - 2] as number, b.shape[b.shape.length - 1] as number];
   const [m, n] = [transposeA ? columnsA : rowsA, transposeB ? rowsB : columnsB];
   const [innerA, innerB] = [transposeA ? rowsA : columnsA, transposeB ? columnsB : rowsB];
   if (innerA !== innerB) throw new SimmimError('invalid_argument', 'matMul', `inner shapes (${innerA}) and (${innerB}) of tensors with shapes ${a.shape} and ${b.shape} and transposeA=${transposeA} and transposeB=${transposeB} must match`);
-  const batchShape = tf.backend_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
+  const batchShape = a.shape.length === 2 && b.shape.length === 2 ? [] : tf.backend_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
   const batch = tf.util.sizeFromShape(batchShape);
-  /** One matrix for all, or one for each. */
-  const batched = (x: tf.TensorInfo): { info: tf.TensorInfo; count: number } => {
-    const count = tf.util.sizeFromShape(x.shape.slice(0, -2));
-    return count === batch || count === 1 ? { info: alias(backend, x, x.shape), count } : { info: broadcastTo(backend, x, [...batchShape, ...x.shape.slice(-2)]), count: batch };
-  };
-  const [left, right] = [batched(a), batched(b)];
+  const [left, right] = [batched(backend, a, batchShape, batch), batched(backend, b, batchShape, batch)];
   const y = backend.output([...batchShape, m, n], a.dtype);
   kernels.matmul({
     a: backend.ref(left.info, [left.count, rowsA, columnsA]),
@@ -84,8 +84,8 @@ export function matmul(backend: NativeBackend, a: tf.TensorInfo, b: tf.TensorInf
     activation: inside.op,
     alpha: inside.alpha,
   });
-  backend.disposeData(left.info.dataId);
-  backend.disposeData(right.info.dataId);
+  if (left.info !== a) backend.disposeData(left.info.dataId);
+  if (right.info !== b) backend.disposeData(right.info.dataId);
   return y;
 }
 

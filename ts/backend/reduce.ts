@@ -10,6 +10,7 @@ const { REDUCE_OPS } = kernels;
 
 /** Neighbouring axes that are reduced together: [first, last], innermost group first. */
 function groupsOf(axes: number[]): [number, number][] {
+  if (axes.length === 1) return [[axes[0] as number, axes[0] as number]];
   const groups: [number, number][] = [];
   for (const axis of [...axes].sort((p, q) => q - p)) {
     const inner = groups[groups.length - 1];
@@ -25,15 +26,16 @@ function product(shape: readonly number[], begin: number, end: number): number {
   return n;
 }
 
-/** Reduces neighbouring groups of axes one after the other; the shape keeps 1 where an axis was reduced. */
+/** Reduces neighbouring groups of axes one after the other; the shape keeps 1 where an axis was reduced. The result is to be disposed. */
 export function reduceAxes(backend: NativeBackend, op: number, x: tf.TensorInfo, axes: number[], dtype: tf.DataType): tf.TensorInfo {
-  let current = alias(backend, x, x.shape);
+  if (axes.length === 0) return alias(backend, x, x.shape);
+  let current = x;
   for (const [first, last] of groupsOf(axes)) {
     const shape = current.shape;
     const [outer, n, inner] = [product(shape, 0, first), product(shape, first, last + 1), product(shape, last + 1, shape.length)];
     const next = backend.output(shape.map((d, i) => (i >= first && i <= last ? 1 : d)), dtype);
     kernels.reduce({ x: backend.ref(current, [outer, n, inner]), y: backend.outRef(next, [outer, inner]), op });
-    backend.disposeData(current.dataId);
+    if (current !== x) backend.disposeData(current.dataId);
     current = next;
   }
   return current;
@@ -48,9 +50,9 @@ function reduction(name: string, op: number, accepts: readonly tf.DataType[], fr
     if (tf.util.sizeFromShape(x.shape) === 0) return rest(backend, inputs, attrs);
     const axes = tf.util.parseAxisParam(attrs[axisName] as number | number[], x.shape);
     const dtype = from(x.dtype);
-    const numbers = castTo(backend, x, dtype);
+    const numbers = x.dtype === dtype ? x : castTo(backend, x, dtype);
     const reduced = reduceAxes(backend, op, numbers, axes, dtype);
-    backend.disposeData(numbers.dataId);
+    if (numbers !== x) backend.disposeData(numbers.dataId);
     const kept = stored && x.dtype === 'bool' ? asStoredBool(backend, reduced) : reduced;
     return attrs.keepDims ? kept : { ...kept, shape: x.shape.filter((_, i) => !axes.includes(i)) };
   };

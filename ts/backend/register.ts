@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { openCuda } from '../native';
 import { NativeBackend } from './backend';
+import { registerChainedMethods } from './chained_methods';
 import { EINSUM } from './einsum';
 import { registerGradients } from './gradients';
 import { delegatedKernels, namedError } from './host';
@@ -60,6 +61,7 @@ export function registerBackend(backendName: string = CPU_BACKEND, device: () =>
   for (const [kernelName, kernel] of native) tf.registerKernel(toConfig(backendName, kernelName, kernel));
   for (const config of delegatedKernels(backendName, (kernel) => native.has(kernel))) tf.registerKernel(config);
   registerGradients();
+  registerChainedMethods();
   tf.registerBackend(backendName, () => new NativeBackend(backendName, device()), priority);
 }
 

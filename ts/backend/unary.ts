@@ -38,7 +38,7 @@ export function asStoredBool(backend: NativeBackend, x: tf.TensorInfo): tf.Tenso
 function unary(name: string, op: number, dtype?: 'float32', a?: string, b?: string): NativeKernel {
   return (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
-    requireDtype(name, { x }, ...NUMERIC);
+    if (x.dtype !== 'float32') requireDtype(name, { x }, ...NUMERIC);
     const numbers = x.dtype === 'bool' ? castTo(backend, x, 'int32') : x;
     const y = backend.output(x.shape, dtype ?? numbers.dtype);
     kernels.unary({ x: backend.ref(numbers), y: backend.outRef(y), op, a: a === undefined ? 0 : (attrs[a] as number), b: b === undefined ? 0 : (attrs[b] as number) });
@@ -50,7 +50,7 @@ function unary(name: string, op: number, dtype?: 'float32', a?: string, b?: stri
 function predicate(name: string, op: number): NativeKernel {
   return (backend, inputs) => {
     const x = inputs.x as tf.TensorInfo;
-    requireDtype(name, { x }, ...NUMERIC);
+    if (x.dtype !== 'float32') requireDtype(name, { x }, ...NUMERIC);
     const y = backend.output(x.shape, 'bool');
     kernels.predicate({ x: backend.ref(x), y: backend.outRef(y), op });
     return y;

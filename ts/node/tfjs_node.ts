@@ -4,27 +4,15 @@
  * core, layers, converter and data.
  */
 import * as core from '@tensorflow/tfjs-core';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { registerBackend } from '../backend';
-import { SimmimError } from '../errors';
 import * as node from './index';
 import { findLayers, installed } from './installed';
 import { ProgressBar } from './progress';
-
-/** tfjs-core's Node build ships no chained methods (`x.add(y)`); the bundle made by scripts/build-gradients.mjs adds them. */
-function registerChainedMethods(): void {
-  if ('add' in core.Tensor.prototype) return;
-  const bundle = join(__dirname, '../../dist/node/chained_ops.cjs');
-  if (!existsSync(bundle)) throw new SimmimError('not_found', 'tfjs-node', `${bundle} is missing: run npm run build:ts`);
-  require(bundle);
-}
 
 const union = installed('@tensorflow/tfjs');
 const layers = findLayers();
 const parts = union ? [union] : [core, installed('@tensorflow/tfjs-layers'), installed('@tensorflow/tfjs-converter')];
 const data = union ? undefined : installed('@tensorflow/tfjs-data');
-registerChainedMethods();
 registerBackend('tensorflow'); // the name that programs for tfjs-node ask for
 void core.setBackend('tensorflow');
 if (layers) ProgressBar.register(layers);
