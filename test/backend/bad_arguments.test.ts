@@ -125,6 +125,10 @@ describe('bad arguments to every kernel of the backend', () => {
     expect(complaints).toEqual([]);
   });
 
+  it('one number is a row of one along any axis, as programs for cpu expect', () => {
+    for (const scan of [tf.cumsum, tf.cumprod]) expect([scan(tf.scalar(5), 2).dataSync()[0], scan(tf.scalar(5), 0, true, true).dataSync()[0]]).toEqual([5, scan === tf.cumsum ? 0 : 1]);
+  });
+
   function eachVariant(variants: (call: Call, input: string) => [label: string, inputs: Call['inputs'], ...words: string[]][]): void {
     const complaints = [...calls.values()].flatMap((call) => Object.keys(call.inputs).flatMap((name) => variants(call, name).flatMap(([label, inputs, ...words]) => complaintsOf(label, { ...call, inputs }, words))));
     expect(complaints).toEqual([]);

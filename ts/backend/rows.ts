@@ -5,13 +5,19 @@ import { NUMERIC, delegate, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
 import { asStoredBool, castTo } from './unary';
 
+/** [elements before, along, after] an axis; one number is a row of one, whatever the axis, as programs written for tfjs's cpu backend expect. */
+function around(shape: number[], along: number): [number, number, number] {
+  if (shape.length === 0) return [1, 1, 1];
+  const [axis] = tf.util.parseAxisParam(along, shape) as [number];
+  return [tf.util.sizeFromShape(shape.slice(0, axis)), shape[axis] as number, tf.util.sizeFromShape(shape.slice(axis + 1))];
+}
+
 function scan(name: string, product: boolean): NativeKernel {
   return (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
     requireDtype(name, { x }, ...NUMERIC);
-    const [axis] = tf.util.parseAxisParam(attrs.axis as number, x.shape) as [number];
     const numbers = castTo(backend, x, x.dtype === 'bool' ? 'int32' : x.dtype);
-    const shape = [tf.util.sizeFromShape(x.shape.slice(0, axis)), x.shape[axis] as number, tf.util.sizeFromShape(x.shape.slice(axis + 1))];
+    const shape = around(x.shape, attrs.axis as number);
     const y = backend.output(x.shape, numbers.dtype);
     kernels.scan({ x: backend.ref(numbers, shape), y: backend.outRef(y, shape), product, exclusive: Boolean(attrs.exclusive), reverse: Boolean(attrs.reverse) });
     backend.disposeData(numbers.dataId);
