@@ -2,11 +2,14 @@ import { dirname, join } from 'node:path';
 import { buildSync } from 'esbuild';
 import type * as Tf from '@tensorflow/tfjs-core';
 import type * as Ops from '../../ts/ops';
+import { toBf16 } from './compare';
 
 /** tfjs-core, its CPU backend and our composed ops, all in float64. */
 export interface Reference64 {
   tf: typeof Tf;
   ops: typeof Ops;
+  /** Runs `f` with the result of every kernel rounded to bf16: the composed form in a framework that stores bf16 throughout. */
+  inBf16<T>(f: () => T): T;
 }
 
 const root = dirname(dirname(__dirname));
@@ -66,11 +69,10 @@ export function reference64(): Reference64 {
   });
   const code = `${(bundle.outputFiles[0] as { text: string }).text}\nreturn bundle;`;
   const own = {};
-  const build = new Function('require', 'global', 'globalThis', '__dirname', code) as (...args: unknown[]) => Reference64;
+  const build = new Function('require', 'global', 'globalThis', '__dirname', code) as (...args: unknown[]) => Pick<Reference64, 'tf' | 'ops'>;
   // The bundle registered the gradients of its own tfjs-core; those of ts/backend/gradients.ts compute in the shared engine.
   const load = (id: string): unknown => (id.endsWith('core_gradients.cjs') ? { configs: [] } : require(id));
-  loaded = build(load, own, own, __dirname);
-  const { tf } = loaded;
+  const { tf, ops } = build(load, own, own, __dirname);
   const { platform } = tf.env();
   platform.isTypedArray = ((array: unknown) => ArrayBuffer.isView(array)) as typeof platform.isTypedArray;
   tf.unregisterKernel('Erf', 'cpu');
@@ -83,5 +85,40 @@ export function reference64(): Reference64 {
       return cpu.makeTensorInfo(x.shape, x.dtype, cpu.data.get(x.dataId).values.map(erf));
     },
   });
+  loaded = { tf, ops, inBf16: roundingOf(tf) };
   return loaded;
+}
+
+/** Kernels that pass data on under another shape: what they pass was rounded where it was made, or is an f32 input. */
+const ALIASES = ['Identity', 'Reshape', 'ExpandDims', 'Cast'];
+
+/** Wraps all kernels of the float64 engine so that they can be made to round. */
+function roundingOf(tf: typeof Tf): Reference64['inBf16'] {
+  let rounds = false;
+  for (const config of tf.getKernelsForBackend('cpu')) {
+    if (ALIASES.includes(config.kernelName)) continue;
+    tf.unregisterKernel(config.kernelName, 'cpu');
+    tf.registerKernel({
+      ...config,
+      kernelFunc: (call) => {
+        const outputs = config.kernelFunc(call);
+        if (rounds) for (const output of [outputs].flat()) roundValues(call.backend, output);
+        return outputs;
+      },
+    });
+  }
+  return (f) => {
+    rounds = true;
+    try {
+      return f();
+    } finally {
+      rounds = false;
+    }
+  };
+}
+
+function roundValues(backend: unknown, info: Tf.TensorInfo): void {
+  if (info.dtype !== 'float32') return;
+  const { values } = (backend as { data: { get(id: object): { values: Float64Array } } }).data.get(info.dataId);
+  for (let i = 0; i < values.length; i++) values[i] = toBf16(values[i] as number);
 }
