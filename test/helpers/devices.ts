@@ -1,6 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
+import type { TestContext } from 'vitest';
 import { CPU_BACKEND, CUDA_BACKEND, type NativeBackend } from '../../ts/backend';
+import { SimmimError } from '../../ts/errors';
 import { inspectCuda, loadAddon, type IsaLevel } from '../../ts/native';
 
 /**
@@ -51,6 +53,18 @@ export async function activate(device: Device): Promise<void> {
 /** Why the backend under test lacks an op, or undefined: a kernel may be marked KERNEL_CPU_ONLY in kernels.def. */
 export function lacking(kernel: string): string | undefined {
   return OWN_BACKEND === CUDA_BACKEND && inspectCuda().hostOnlyKernels.includes(kernel) ? `${kernel} has no CUDA version` : undefined;
+}
+
+/** The body of a test that is left out, with the reason, where it comes upon a kernel that has no CUDA version. */
+export function unlessLacking(body: () => void): (context: TestContext) => void {
+  return (context) => {
+    try {
+      body();
+    } catch (error) {
+      if (OWN_BACKEND === CUDA_BACKEND && error instanceof SimmimError && error.code === 'unsupported' && error.message.includes('has no version for cuda')) context.skip(error.message);
+      throw error;
+    }
+  };
 }
 
 /** What is allocated: engine tensors and buffers, and on our backends native handles and live bytes. */
