@@ -25,7 +25,8 @@ constexpr int kLanes = 4;
 
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t IVec __attribute__((vector_size(kLanes * 4)));
-typedef float UnalignedVec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+// aligned(2): a pair of bf16 values is loaded as one lane, and may start at any of them
+typedef float UnalignedVec __attribute__((vector_size(kLanes * 4), aligned(2), may_alias));
 typedef int32_t UnalignedIVec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
 SIMMIM_INLINE Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
