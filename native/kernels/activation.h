@@ -11,8 +11,8 @@ inline void check_activation(int32_t op) {
   require(op == kNoActivation || (op >= 0 && op < Unary::count), "activation is %d, expected %d or a unary function", op, kNoActivation);
 }
 
-/// y = op(y), in place.
-SIMMIM_INLINE Unary activation_of(float* y, int64_t count, int32_t op, float alpha) {
+/// y = op(y), in place. For the host: device code has no constructor of Tensor.
+inline __attribute__((always_inline)) Unary activation_of(float* y, int64_t count, int32_t op, float alpha) {
   Unary k;
   k.x.data = k.y.data = y;
   k.x.shape.rank = k.y.shape.rank = 1;
