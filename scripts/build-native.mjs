@@ -19,6 +19,8 @@ const defines = args.filter((a) => a.startsWith('-D'));
 const env = { ...process.env };
 delete env.MAKEFLAGS;
 delete env.MAKELEVEL;
+// One cache of compiled files for every folder that the same sources lie in.
+if (env.CMAKE_CXX_COMPILER_LAUNCHER?.includes('ccache')) Object.assign(env, { CCACHE_BASEDIR: root, CCACHE_NOHASHDIR: '1' });
 
 function stop(sentence) {
   console.error(`simmim: ${sentence}`);

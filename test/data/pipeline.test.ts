@@ -5,8 +5,10 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findSplits, openImageFolder } from '../../ts/data/dataset';
 import { openPipeline, type PipelineOptions } from '../../ts/data/pipeline';
-import { Sampler } from '../../ts/data/sampler';
+import { normalisationTable } from '../../ts/data/resample';
+import { augmentationRng, Sampler } from '../../ts/data/sampler';
 import type { Batch } from '../../ts/data/types';
+import { IMAGENET } from '../../ts/image_statistics';
 import { Rng } from '../../ts/rng';
 
 let folder: string;
@@ -119,6 +121,35 @@ describe('pipeline', () => {
     expect(await run('good', jitter, 3)).toEqual(await run('good', { ...jitter, workers: 0, kernels: 'reference' }, 3));
     const plain = await run('good', base(), 1);
     expect((await run('good', jitter, 1))[0]?.images).not.toEqual(plain[0]?.images);
+  });
+
+  test('a padded crop is RandomCrop(size, padding=4) and a mirror, with the same bits natively and by definition', async () => {
+    const size = [20, 20] as const;
+    const still = await run('good', { ...base(), transform: { size, crop: 'center', resizeRatio: 1 }, shuffle: false, workers: 0 }, 5);
+    const options = { ...base(), transform: { size, crop: 'padded' as const }, shuffle: false };
+    const moved = await run('good', { ...options, workers: 0, kernels: 'reference' }, 5);
+    expect(await run('good', options, 5)).toEqual(moved);
+    const black = normalisationTable(IMAGENET);
+    const seen = new Set<string>();
+    for (const [b, batch] of moved.entries()) {
+      for (let row = 0; row < 4; row++) {
+        const rng = augmentationRng(5, 0, b * 4 + row);
+        const [top, left, flip] = [Math.floor(rng.uniform() * 9), Math.floor(rng.uniform() * 9), rng.uniform() < 0.5];
+        seen.add(`${top} ${left} ${flip}`);
+        for (let c = 0; c < 3; c++) {
+          for (let y = 0; y < 20; y++) {
+            for (let x = 0; x < 20; x++) {
+              const [sy, sx] = [y + top - 4, (flip ? 19 - x : x) + left - 4];
+              const inside = sy >= 0 && sy < 20 && sx >= 0 && sx < 20;
+              const at = (y0: number, x0: number): number => ((row * 3 + c) * 20 + y0) * 20 + x0;
+              const expected = inside ? still[b]?.images[at(sy, sx)] : black[c * 256];
+              if (batch.images[at(y, x)] !== expected) expect.fail(`picture ${b * 4 + row}, channel ${c}, y ${y}, x ${x}: ${batch.images[at(y, x)]}, expected ${expected}`);
+            }
+          }
+        }
+      }
+    }
+    expect(seen.size).toBeGreaterThan(10);
   });
 
   test('resumes in mid-epoch with the same bits; prefetched batches do not count', async () => {

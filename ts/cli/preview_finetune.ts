@@ -22,7 +22,7 @@ export async function writeFinetunePreview(recipe: FinetuneRecipe, shown: { coun
   const figure = await augmentedPictures(recipe, size, shown);
   const facts = {
     recipe: recipe.name, 'image size': size.join(' x '),
-    crop: `${data.cropScale.join(' to ')} of the area, sides ${data.cropRatio.map((r) => r.toFixed(2)).join(' to ')}, ${data.interpolation}`,
+    crop: data.crop === 'padded' ? 'moved by up to 4 pixels over black' : `${data.cropScale.join(' to ')} of the area, sides ${data.cropRatio.map((r) => r.toFixed(2)).join(' to ')}, ${data.interpolation}`,
     augmentation: augment.autoAugment ?? (augment.colorJitter > 0 ? `colour jitter ${augment.colorJitter}` : 'none'), 'random erasing': `${augment.erasing}`,
     mixing: `mixup ${augment.mixup}, cutmix ${augment.cutmix}, by ${augment.mixMode}, label smoothing ${augment.labelSmoothing}`,
   };

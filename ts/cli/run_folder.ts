@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { SimmimError } from '../errors';
 import { checkpointsFolder, latestCheckpoint, listCheckpoints, type Checkpoint } from '../train/checkpoint';
 import { firstDifference } from '../train/recipe_difference';
+import { refuseIfLocked } from '../train/run_lock';
 
 /** Options of the commands that train. */
 export interface TrainOptions {
@@ -46,11 +47,12 @@ export function checkResumable<R>(command: string, { folder }: Checkpoint, store
   return wanted;
 }
 
-/** Makes the run's folder; throws `invalid_argument` when there is a run in it that is neither continued nor replaced. */
+/** Makes the run's folder; throws `invalid_argument` when there is a run in it that is neither continued nor replaced, or one that still goes on. */
 export function prepareFolder(command: string, out: string, options: TrainOptions): void {
   const parent = checkpointsFolder(out);
   const used = listCheckpoints(parent).length > 0 || existsSync(join(out, 'log.jsonl'));
   if (used && !options.resume && !options.overwrite) throw new SimmimError('invalid_argument', command, `'${out}' already holds a run: continue it with --resume, replace it with --overwrite, or give another --out`);
+  refuseIfLocked(command, out);
   try {
     if (options.overwrite) for (const part of [parent, join(out, 'log.jsonl'), join(out, 'tensorboard')]) rmSync(part, { recursive: true, force: true });
     mkdirSync(out, { recursive: true });

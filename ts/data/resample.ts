@@ -197,3 +197,19 @@ export function normaliseInto(pixels: Uint8Array, table: Float32Array, out: Floa
 export function resampleInto(image: DecodedImage, geometry: ResampleGeometry, table: Float32Array, out: Float32Array): void {
   normaliseInto(resampleU8(image, geometry), table, out);
 }
+
+/** Moves a planar image [3, H, W] in place by [down, right] pixels; what comes in is black, `table`'s value of 0. */
+export function shiftInto(out: Float32Array, [height, width]: readonly [number, number], [down, right]: readonly [number, number], table: Float32Array): void {
+  const plane = height * width;
+  const source = out.slice();
+  for (let c = 0; c < 3; c++) {
+    const black = table[c * 256] as number;
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        const [fromY, fromX] = [y - down, x - right];
+        const inside = fromY >= 0 && fromY < height && fromX >= 0 && fromX < width;
+        out[c * plane + y * width + x] = inside ? (source[c * plane + fromY * width + fromX] as number) : black;
+      }
+    }
+  }
+}

@@ -9,9 +9,9 @@ import { eraseInto, erasingBox } from './erasing';
 import { readJpegHeader } from './jpeg_header';
 import { NativeImages } from './native_image';
 import { applyRandAugment, colorJitter } from './rand_augment';
-import { normaliseInto, normalisationTable, resampleInto, type DecodedImage, type ResampleGeometry } from './resample';
+import { normaliseInto, normalisationTable, resampleInto, shiftInto, type DecodedImage } from './resample';
 import { augmentationRng, noiseRng } from './sampler';
-import { drawGeometry, type Transform } from './transform';
+import { drawGeometry, type DrawnGeometry, type Transform } from './transform';
 
 /** What a row is made from; `position` and the epoch choose its draws. */
 export interface SampleJob {
@@ -127,6 +127,7 @@ export class SampleMaker {
     if (!pixels) return false;
     native.resample(pixels, geometry, out);
     native.release(pixels);
+    this.shift(geometry, out);
     return true;
   }
 
@@ -134,11 +135,16 @@ export class SampleMaker {
     const geometry = this.geometry(image.height, image.width, job, rng);
     if (!this.native) {
       resampleInto(image, geometry, this.levels, out);
-      return;
+    } else {
+      const pixels = this.native.upload(image);
+      this.native.resample(pixels, geometry, out);
+      this.native.release(pixels);
     }
-    const pixels = this.native.upload(image);
-    this.native.resample(pixels, geometry, out);
-    this.native.release(pixels);
+    this.shift(geometry, out);
+  }
+
+  private shift({ shift }: DrawnGeometry, out: Float32Array): void {
+    if (shift) shiftInto(out, this.transform.size, shift, this.levels);
   }
 
   /** RandAugment or colour jitter on the 8-bit crop, then normalisation, then erasing: timm's order. */
@@ -161,7 +167,7 @@ export class SampleMaker {
     }
   }
 
-  private geometry(height: number, width: number, job: SampleJob, rng: Rng): ResampleGeometry {
+  private geometry(height: number, width: number, job: SampleJob, rng: Rng): DrawnGeometry {
     const uniform = (): number => rng.uniform();
     const { region } = job.location;
     if (!region) return drawGeometry(height, width, this.transform, uniform);

@@ -13,15 +13,19 @@ import type { Box, Interpolation, Normalisation, ResampleGeometry } from './resa
 export interface TransformOptions {
   /** [H, W] of the result. */
   size: readonly [number, number];
-  /** `random`: RandomResizedCrop and flip; `center`: resize and centre crop. Default `random`. */
-  crop?: 'random' | 'center';
-  /** Default bilinear for `random`, bicubic for `center` (as the official pre-training and evaluation). */
+  /**
+   * `random`: RandomResizedCrop and flip; `center`: resize and centre crop; `padded`: resize and centre crop without margin, then
+   * 4 black pixels on every side and a random crop of the same size, and flip (timm's way with CIFAR, which the official
+   * fine-tuning takes up to 32 px). Default `random`.
+   */
+  crop?: 'random' | 'center' | 'padded';
+  /** Default bilinear for `random`, bicubic for the others (as the official pre-training and evaluation). */
   interpolation?: Interpolation;
   /** Share of the picture's area that a random crop covers. Default [0.67, 1]. */
   scale?: readonly [number, number];
   /** Width / height of a random crop. Default [3/4, 4/3]. */
   ratio?: readonly [number, number];
-  /** Probability of mirroring left to right. Default 0.5 for `random`, 0 for `center`. */
+  /** Probability of mirroring left to right. Default 0 for `center`, 0.5 for the others. */
   flip?: number;
   /** `center`: the shorter side becomes int(resizeRatio * size) before the crop. Default 256 / 224. */
   resizeRatio?: number;
@@ -54,7 +58,7 @@ export function transform(options: TransformOptions): Transform {
     interpolation: options.interpolation ?? (crop === 'random' ? 'bilinear' : 'bicubic'),
     scale: options.scale ?? [0.67, 1],
     ratio: options.ratio ?? [3 / 4, 4 / 3],
-    flip: options.flip ?? (crop === 'random' ? 0.5 : 0),
+    flip: options.flip ?? (crop === 'center' ? 0 : 0.5),
     resizeRatio: options.resizeRatio ?? 256 / 224,
     normalisation: options.normalisation ?? IMAGENET,
     randAugment: options.randAugment ? randAugment(options.randAugment) : null,
@@ -62,7 +66,7 @@ export function transform(options: TransformOptions): Transform {
     erasing: options.erasing ? erasing(options.erasing) : null,
   };
   if (!t.size.every((n) => Number.isInteger(n) && n >= 1 && n <= 16384)) throw bad(`size is [${t.size.join(', ')}], expected two integers from 1 to 16384`);
-  if (t.crop !== 'random' && t.crop !== 'center') throw bad(`crop is '${String(t.crop)}', expected 'random' or 'center'`);
+  if (!['random', 'center', 'padded'].includes(t.crop)) throw bad(`crop is '${String(t.crop)}', expected 'random', 'center' or 'padded'`);
   if (t.interpolation !== 'bilinear' && t.interpolation !== 'bicubic') throw bad(`interpolation is '${String(t.interpolation)}', expected 'bilinear' or 'bicubic'`);
   checkRange('scale', t.scale, 1);
   checkRange('ratio', t.ratio, Infinity);
@@ -78,6 +82,8 @@ export function usualResizeRatio(imageSize: readonly number[]): number {
   return Math.min(...imageSize) <= 32 ? 1 : 256 / 224;
 }
 
+/** Black pixels on each side of a `padded` picture. */
+const PADDING = 4;
 const ATTEMPTS = 10;
 
 /**
@@ -105,9 +111,9 @@ export function randomResizedCrop(height: number, width: number, scale: readonly
   return { top: Math.floor((height - h) / 2), left: Math.floor((width - w) / 2), height: h, width: w };
 }
 
-function centerCrop(height: number, width: number, t: Transform): ResampleGeometry {
+function centerCrop(height: number, width: number, t: Transform, ratio = t.resizeRatio): ResampleGeometry {
   const [outHeight, outWidth] = t.size;
-  const short = Math.trunc(t.resizeRatio * Math.min(outHeight, outWidth));
+  const short = Math.trunc(ratio * Math.min(outHeight, outWidth));
   // A rectangular output needs both sides covered: scale up by what the shorter rule lacks.
   const byRule = height <= width ? [short, Math.trunc((short * width) / height)] : [Math.trunc((short * height) / width), short];
   const lack = Math.max(1, outHeight / (byRule[0] as number), outWidth / (byRule[1] as number));
@@ -117,20 +123,34 @@ function centerCrop(height: number, width: number, t: Transform): ResampleGeomet
   return { box: { top: 0, left: 0, height, width }, resized, window: { top, left, height: outHeight, width: outWidth }, flip: false, interpolation: t.interpolation };
 }
 
+/** A geometry, and by how many pixels [down, right] the result then moves over black. */
+export interface DrawnGeometry extends ResampleGeometry {
+  shift?: readonly [number, number];
+}
+
 /**
- * The geometry for a picture of height x width. Draws, in order: those of {@link randomResizedCrop}, then
- * one for the flip (mirrored when below `flip`; not drawn when `flip` is 0).
+ * The geometry for a picture of height x width. Draws, in order: those of {@link randomResizedCrop}, or top and left of a `padded`
+ * crop; then one for the flip (mirrored when below `flip`; not drawn when `flip` is 0).
  */
-export function drawGeometry(height: number, width: number, t: Transform, uniform: Uniform): ResampleGeometry {
-  const geometry: ResampleGeometry =
-    t.crop === 'center'
-      ? centerCrop(height, width, t)
-      : {
-          box: randomResizedCrop(height, width, t.scale, t.ratio, uniform),
-          resized: t.size,
-          window: { top: 0, left: 0, height: t.size[0], width: t.size[1] },
-          flip: false,
-          interpolation: t.interpolation,
-        };
-  return t.flip > 0 ? { ...geometry, flip: uniform() < t.flip } : geometry;
+export function drawGeometry(height: number, width: number, t: Transform, uniform: Uniform): DrawnGeometry {
+  const geometry = drawCrop(height, width, t, uniform);
+  if (t.flip === 0) return geometry;
+  const flip = uniform() < t.flip;
+  // The mirror comes after the crop: a picture mirrored first moves the other way.
+  return { ...geometry, flip, ...(flip && geometry.shift ? { shift: [geometry.shift[0], -geometry.shift[1]] } : {}) };
+}
+
+function drawCrop(height: number, width: number, t: Transform, uniform: Uniform): DrawnGeometry {
+  if (t.crop === 'center') return centerCrop(height, width, t);
+  if (t.crop === 'padded') {
+    const [top, left] = [Math.floor(uniform() * (2 * PADDING + 1)), Math.floor(uniform() * (2 * PADDING + 1))];
+    return { ...centerCrop(height, width, t, 1), shift: [PADDING - top, PADDING - left] };
+  }
+  return {
+    box: randomResizedCrop(height, width, t.scale, t.ratio, uniform),
+    resized: t.size,
+    window: { top: 0, left: 0, height: t.size[0], width: t.size[1] },
+    flip: false,
+    interpolation: t.interpolation,
+  };
 }

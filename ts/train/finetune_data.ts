@@ -37,7 +37,7 @@ export function openTraining(recipe: FinetuneRecipe, train: ImageDataset, { size
   return openPipeline(train, {
     maxBrokenShare: data.maxBrokenShare, onBroken, batchSize, seed,
     transform: {
-      size, normalisation, crop: 'random', interpolation: data.interpolation, scale: data.cropScale, ratio: data.cropRatio, flip: data.flip,
+      size, normalisation, crop: data.crop === 'padded' ? 'padded' : 'random', interpolation: data.interpolation, scale: data.cropScale, ratio: data.cropRatio, flip: data.flip,
       randAugment: randAugmentOf(augment), colorJitter: augment.colorJitter, erasing: augment.erasing > 0 ? { probability: augment.erasing } : null,
     },
     ...(data.samplesPerEpoch === null ? {} : { samplesPerEpoch: data.samplesPerEpoch }), ...(data.workers === null ? {} : { workers: data.workers }),

@@ -17,6 +17,8 @@ const data = dataSection.omit({ validationShare: true }).extend({
   validationShare: share.default(0.2),
   /** Train on the first so many pictures of each class; null = on all. */
   picturesPerClass: count.nullable().default(null),
+  /** `resized`: RandomResizedCrop by cropScale and cropRatio. `padded`: 4 black pixels around and a crop of the old size, as the official code does up to 32 px. */
+  crop: z.enum(['resized', 'padded']).default('resized'),
   cropScale: z.tuple([positive, positive]).default([0.08, 1]),
   interpolation: z.enum(['bilinear', 'bicubic']).default('bicubic'),
 });

@@ -6,6 +6,7 @@ import { type Checkpoint, type RunIdentity, type RunPosition, checkpointsFolder,
 import { writeNonFiniteReport } from './non_finite';
 import type { FlatBuffers } from './flat_buffers';
 import { JsonlLog, type UpdateRecord, type ValidationFigures, type ValidationRecord } from './metrics';
+import { RunLock } from './run_lock';
 import { type HostBatch, type StepObjective, TrainingStep, type UpdateResult } from './step';
 import { StepState } from './step_state';
 import { Timetable } from './timetable';
@@ -62,6 +63,7 @@ export class Trainer {
   private readonly timetable: Timetable;
   private readonly step: TrainingStep;
   private readonly state: StepState;
+  private readonly lock: RunLock;
   private readonly log: JsonlLog;
   private position: RunPosition;
   private stopRequested = false;
@@ -87,7 +89,13 @@ export class Trainer {
       this.lastFolder = resume.folder;
     }
     if (recipe.train.precision === 'bf16' && !onOwnBackend()) parts.reporter.note("train.precision is bf16: tfjs's own backends know float32 only, so this run computes in float32");
-    this.log = new JsonlLog(join(parts.out, 'log.jsonl'), this.position.update);
+    this.lock = new RunLock('train', parts.out);
+    try {
+      this.log = new JsonlLog(join(parts.out, 'log.jsonl'), this.position.update);
+    } catch (error) {
+      this.lock.release();
+      throw error;
+    }
   }
 
   /** Number of updates of the whole run. */
@@ -114,6 +122,7 @@ export class Trainer {
       return { end, update: this.position.update, skipped: this.position.skipped, checkpoint: this.lastFolder, validation: this.lastValidation };
     } finally {
       this.log.close();
+      this.lock.release();
       this.step.dispose();
       this.state.dispose();
     }
