@@ -50,6 +50,7 @@ Napi::Value SetThreads(const Napi::CallbackInfo& info) {
   return guarded(info, "setThreads", [&]() -> Napi::Value {
     const double n = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : 0;
     if (!(n >= 1 && n <= 1024)) fail("threads is %g, expected 1 to 1024", n);
+    Environment::of(info.Env()).join();
     set_thread_count(static_cast<int>(n));
     return info.Env().Undefined();
   });
@@ -60,6 +61,7 @@ Napi::Value SetIsa(const Napi::CallbackInfo& info) {
     const std::string wanted = info[0].ToString().Utf8Value();
     for (int i = 0; i < kIsaLevels; i++)
       if (wanted == name_of(static_cast<Isa>(i))) {
+        Environment::of(info.Env()).join();  // what was asked for before runs at the level of then
         set_isa(static_cast<Isa>(i));
         return info.Env().Undefined();
       }
@@ -77,6 +79,11 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(environment);
   const char* trace = std::getenv("SIMMIM_TRACE");
   environment->trace = trace && *trace && *trace != '0';
+  try {
+    if (const char* threshold = std::getenv("SIMMIM_QUEUE_FROM"); threshold && *threshold) environment->queue_from = queue_threshold(threshold);
+  } catch (const Error& error) {
+    throw_to_js(*environment, error.code(), "load", error.what());
+  }
   host_kernel_function = &kernel_function;
   export_storage(env, exports);
   export_mailbox(env, exports);

@@ -3,17 +3,15 @@
 #pragma once
 #include <napi.h>
 
-#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
 
 #include "../core/program.h"
 #include "../core/storage.h"
+#include "queue.h"
 
 namespace simmim {
-
-class Player;  // works off jobs on a thread of its own (program.cc)
 
 /// A device of a plugin, with its memory.
 struct Attached {
@@ -27,7 +25,6 @@ struct Recording {
   Recording(int device, Arena& arena) : device(device), program(std::make_unique<Program>(arena)) {}
   int device;
   std::unique_ptr<Program> program;
-  std::vector<Block*> touched;   // of the call under way
   size_t constants = 0;          // bytes of host values frozen into the program
 };
 
@@ -40,11 +37,13 @@ class Environment {
   /// Tells V8 of native memory in steps of 16 MiB, so that its garbage collector feels undisposed tensors.
   void report_memory();
 
-  /// Waits for a replay under way on the host: eager calls, reads and writes keep one sequential order with programs.
-  void join();
-  bool busy() const;
-  /// Runs `work` after everything put off before it, on the thread that replays programs.
-  void defer(std::function<void()> work);
+  /// Waits for all work that was put off on the host.
+  void join() { order.drain(); }
+  bool busy() const { return !order.idle(); }
+  /// The queue of the host's work.
+  Queue& queue();
+  /// That of waiting for devices.
+  Queue& device_queue();
   /// Throws Error{not_recordable} while a program is being recorded.
   void refuse_while_recording(const char* what) const;
   /// Devices by number: 0 is the host. Throws for a number that is not open.
@@ -66,16 +65,23 @@ class Environment {
   std::map<int32_t, std::unique_ptr<Program>> programs;
   int32_t next_program = 1;
   std::unique_ptr<Recording> recording;
-  std::unique_ptr<Player> player;   // runs host work
-  std::unique_ptr<Player> waiter;   // waits for devices
+  Order order, device_order;
+  /// Estimated work (work_of()) from which an eager call is queued; infinite: none is.
+  double queue_from = kQueueFrom;
+  std::vector<Block*> touched;  // by the call under way, while the storages are watched
   bool trace = false;
-  bool defers = false;  // SIMMIM_EAGER=deferred: large eager calls run behind the event loop
   uint64_t calls = 0;
   uint64_t widenings = 0;  // bf16 inputs that were copied to f32 for a kernel that does not read bf16
 
+  static constexpr double kQueueFrom = 2 << 20;
+
  private:
   int64_t reported_ = 0;
+  std::unique_ptr<Queue> queue_, device_queue_;  // their threads start with the first work
 };
+
+/// SIMMIM_QUEUE_FROM as a number. Throws Error{invalid_argument} for anything but a number of at least 0 or "off".
+double queue_threshold(const char* text);
 
 /// Runs `body` and turns a C++ Error into the JavaScript SimmimError of ts/errors.ts: the only catch.
 template <class F>
@@ -99,10 +105,25 @@ Handle handle_argument(const Napi::Value& value);
 /// Where the bytes of writeInto and writeLater (handle, typedArray, byteOffset) go, checked to fit.
 struct Write {
   Device& device;
+  Block* block;
   char* to;
   Bytes source;
 };
 Write write_arguments(Environment& environment, const Napi::CallbackInfo& info);
+/// What readInto and readLater (handle, typedArray) read, checked to fit; bf16 storages widen into a Float32Array.
+struct Read {
+  Device& device;
+  Block* block;
+  const char* from;
+  size_t bytes;  // of the storage
+  char* target;
+  bool widens;
+  /// `collect` fetches the bytes.
+  void deliver(const std::function<void(void* to)>& collect) const;
+};
+Read read_arguments(Environment& environment, const Napi::CallbackInfo& info);
+/// Throws the Error of a call that the values hang on, all of which must have run.
+void throw_failure(const Verdicts& verdicts);
 /// The number of an open device; 0, the host, when the argument is not given.
 int device_argument(Environment& environment, const Napi::Value& value);
 

@@ -1,17 +1,19 @@
 // call(id): decode the mailbox by the kernel's spec, check, run, write output handles back.
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <deque>
 #include <optional>
-#include <set>
 #include <string_view>
 #include <vector>
 
 #include "../kernels/binary.h"
 #include "../kernels/registry.h"
 #include "environment.h"
+#include "work_estimate.h"
 
 namespace simmim {
 namespace {
@@ -56,36 +58,6 @@ void print_trace(const KernelInfo& kernel, const void* args, const CallClock& cl
   fprintf(stderr, "simmim %s # %.1f us, %.1f us of this thread\n", kernel.describe(args).c_str(), wall, thread);
 }
 
-/// Bytes of tensors from which a call is worth handing to another thread.
-constexpr size_t kWorthDeferring = size_t{2} << 20;
-
-/// Kernels whose check() looks at shapes and parameters alone, so that a call may be queued while the values of its
-/// tensors are still being computed. Any other kernel waits for the queue.
-bool is_deferrable(int id) {
-  static const std::set<std::string_view> names{"fill", "unary", "predicate", "binary", "compare", "select", "cast", "reduce", "arg_reduce", "strided_copy", "softmax", "scan", "top_k", "matmul", "conv",
-                                                "conv_input_grad", "conv_filter_grad", "depthwise", "depthwise_input_grad", "depthwise_filter_grad", "pool", "pool_grad",
-                                                "dilation", "dilation_input_grad", "dilation_filter_grad", "batch_norm", "lrn", "lrn_grad",
-                                                "resize", "resize_grad", "crop_and_resize", "transform", "rotate", "non_max_suppression", "complex_multiply", "complex_abs", "fft",
-                                                "search_sorted", "unique", "multinomial", "range"};
-  static const std::vector<char> by_id = [] {
-    std::vector<char> out;
-    for (int i = 0; i < kernel_count(); i++) out.push_back(names.contains(kernel_at(i).name));
-    return out;
-  }();
-  return by_id[static_cast<size_t>(id)];
-}
-
-/// Bytes of the tensors in the first `count` words of the mailbox.
-size_t tensor_bytes(const int32_t* words, int count) {
-  size_t total = 0;
-  for (int at = 0; at + 3 <= count; at += 3 + words[at + 2]) {
-    size_t bytes = words[at] == -1 ? 0 : size_of(static_cast<DType>(words[at + 1]));
-    for (int i = 0; i < words[at + 2]; i++) bytes *= static_cast<size_t>(words[at + 3 + i]);
-    total += bytes;
-  }
-  return total;
-}
-
 /// Looks at values on the host, which gets copies of what is elsewhere.
 void check_values(Device& device, const KernelInfo& kernel, const void* args) {
   if (device.on_host()) return kernel.check_values(args);
@@ -122,54 +94,123 @@ int cast_kernel() {
   return id;
 }
 
-/// Fills the f32 copies of bf16 inputs: calls of `cast` like any other, seen by trace and recording.
-void widen_inputs(Environment& environment, Device& device, const CallMemory& memory) {
+/// A decoded call that is put off.
+class QueuedCall final : public Work {
+ public:
+  /// With a verdict, whose values are checked before the call: they are not there yet.
+  QueuedCall(int id, const KernelInfo& kernel, const void* args, std::shared_ptr<Verdict> verdict)
+      : kernel_(kernel), run_(kernel_function(id)), args_(new (std::align_val_t{64}) char[kernel.size]), verdict_(std::move(verdict)) {
+    std::memcpy(args_.get(), args, kernel.size);
+  }
+  void run() override {
+    if (verdict_) judge();
+    if (!verdict_ || !verdict_->failure) run_(args_.get());
+  }
+
+ private:
+  void judge() {
+    try {
+      throw_failure(verdict_->basis);
+      kernel_.check_values(args_.get());
+    } catch (Error& error) {
+      error.set_op(kernel_.name);
+      verdict_->failure = std::make_unique<const Error>(error);
+    }
+    verdict_->basis.clear();
+  }
+
+  const KernelInfo& kernel_;
+  KernelFn run_;
+  ArgumentBytes args_;
+  std::shared_ptr<Verdict> verdict_;
+};
+
+/// What the values of the call's tensors hang on. Throws the Error of a call among it that is known to have failed.
+Verdicts verdicts_so_far(Environment& environment) {
+  Verdicts open;
+  for (Block* block : environment.touched)
+    for (const auto& verdict : provenance_of(block).verdicts) {
+      if (environment.order.is_done(verdict->ticket)) throw_failure({verdict});
+      else if (std::find(open.begin(), open.end(), verdict) == open.end()) open.push_back(verdict);
+    }
+  return open;
+}
+
+/// Whether the values that a kernel checks are there, with no queued work still to write them.
+bool has_values(Environment& environment, const KernelInfo& kernel, void* args) {
+  if (environment.touched.empty()) return true;  // nothing was queued when the call was decoded
+  bool all = true;
+  kernel.each_value_checked(args, [&](const Tensor& tensor) {
+    for (Block* block : environment.touched)
+      if (contains(block, tensor.data) && !environment.order.settled(block)) all = false;
+  });
+  return all;
+}
+
+/// Fills the f32 copies of bf16 inputs, by calls of `cast` like any other: `run` takes their arguments.
+template <class Run>
+void widen_inputs(Environment& environment, const CallMemory& memory, const Run& run) {
   for (int i = 0; i < memory.widenings(); i++) {
     const Cast cast{memory.widening(i).half, memory.widening(i).wide, false};
-    execute(environment, device, cast_kernel(), kernel_at(cast_kernel()), &cast);
+    run(cast_kernel(), kernel_at(cast_kernel()), &cast);
     environment.widenings++;
   }
 }
 
+/// Puts a call off. What it writes hangs on `verdicts` and on its own.
+void enqueue(Environment& environment, int id, const KernelInfo& kernel, const void* args, const CallMemory& memory, Verdicts verdicts, std::shared_ptr<Verdict> own) {
+  Queue& queue = environment.queue();
+  widen_inputs(environment, memory, [&](int cast, const KernelInfo& info, const void* cast_args) { queue.push(std::make_unique<QueuedCall>(cast, info, cast_args, nullptr)); });
+  if (own) own->basis = verdicts;
+  const uint64_t ticket = queue.push(std::make_unique<QueuedCall>(id, kernel, args, own));
+  if (own) {
+    own->ticket = ticket;
+    verdicts = {own};
+    environment.order.judges = true;
+  }
+  for (Block* block : environment.order.written) provenance_of(block) = {ticket, verdicts};
+}
+
+/// Whether a call on the host may be put off: not while calls are traced or recorded.
+bool may_queue(const Environment& environment) { return environment.queue_from < HUGE_VAL && !environment.trace && !environment.recording; }
+
 void run_kernel(Environment& environment, int id, int device_number, const KernelInfo& kernel) {
   Device& device = environment.device(device_number);
-  const bool on_host = device.on_host();
-  bool may_defer = on_host && environment.defers && !environment.trace && !environment.recording && is_deferrable(id);
-  if (on_host && !may_defer) environment.join();
+  const bool on_host = device.on_host(), queues = on_host && may_queue(environment);
+  if (on_host && !queues) environment.join();
   if (!device.has(id)) fail_as("unsupported", "this kernel has no version for %s", device.name().c_str());
   alignas(64) char args[kMaxArguments];
   Recording* recording = environment.recording.get();
-  if (recording) {
-    if (recording->device != device_number) fail_as("not_recordable", "a call on %s cannot be part of a program of %s", device.name().c_str(), environment.device(recording->device).name().c_str());
-    recording->touched.clear();
-  }
+  if (recording && recording->device != device_number) fail_as("not_recordable", "a call on %s cannot be part of a program of %s", device.name().c_str(), environment.device(recording->device).name().c_str());
+  Order& order = environment.order;
+  order.written.clear();
+  environment.touched.clear();
+  environment.storages.watch(recording || order.judges || (kernel.check_values && environment.busy()) ? &environment.touched : nullptr);
   Mail mail{environment.word_data, environment.number_data, environment.word_count, environment.number_count, device_number};
   CallMemory memory(environment.storages);
   kernel.decode(mail, environment.storages, memory, args);
   kernel.check(args);
-  if (memory.widenings() > 0) {
-    if (on_host) environment.join();
-    may_defer = false;
-    widen_inputs(environment, device, memory);
+  Verdicts verdicts;
+  if (order.judges) verdicts = verdicts_so_far(environment);
+  std::shared_ptr<Verdict> own;
+  if (kernel.check_values) {
+    if (on_host && !has_values(environment, kernel, args)) own = std::make_shared<Verdict>();
+    else check_values(device, kernel, args);
   }
-  if (kernel.check_values) check_values(device, kernel, args);
   Workspace workspace(environment.storages.arena(device_number), on_host ? kernel.workspace_bytes(args) : kernel.cuda_workspace_bytes(args));
   kernel.set_workspace(args, workspace.data());
-  if (may_defer && (tensor_bytes(mail.words, mail.word_at) >= kWorthDeferring || environment.busy())) {
-    // Memory that is given back meanwhile is handed out again only to calls behind this one.
-    std::vector<char> copy(args, args + kernel.size);
-    environment.defer([run = kernel_function(id), copy = std::move(copy)] {
-      alignas(64) char aligned[kMaxArguments];
-      std::memcpy(aligned, copy.data(), copy.size());
-      run(aligned);
-    });
+  // Memory that is given back while the call waits is handed out again only to work behind it.
+  if (queues && (own || environment.busy() || work_of(id, mail.words, mail.word_at) >= environment.queue_from)) {
+    enqueue(environment, id, kernel, args, memory, std::move(verdicts), std::move(own));
     memory.commit();
     return;
   }
-  execute(environment, device, id, kernel, args);
+  const auto run = [&](int number, const KernelInfo& info, const void* arguments) { execute(environment, device, number, info, arguments); };
+  widen_inputs(environment, memory, run);
+  run(id, kernel, args);
   memory.commit();
   if (recording)
-    for (Block* block : recording->touched)
+    for (Block* block : environment.touched)
       if (StorageTable::arena_of(block) != &recording->program->arena()) recording->program->keep(block);
 }
 

@@ -1,128 +1,31 @@
-// Recording and replaying programs, and eager calls that are put off. Both run on a thread of its own in the order they
-// were asked for, so the event loop stays free for data loading and signals meanwhile.
+// Recording and replaying programs, and reads and writes that do not hold up the event loop.
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <functional>
-#include <mutex>
-#include <thread>
 
-#include "../core/free_hook.h"
 #include "environment.h"
 
 namespace simmim {
 
-/// One thread that works off jobs in the order they were asked for: replays and calls that were put off on the host, or
-/// waiting for devices.
-class Player {
- public:
-  explicit Player(Napi::Env env)
-      : done_(Napi::ThreadSafeFunction::New(env, Napi::Function(), "simmim replay", 0, 1)), thread_([this] { loop(); }) {
-    done_.Unref(env);
-  }
-  ~Player() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      quit_ = true;
-    }
-    wake_.notify_all();
-    thread_.join();
-  }
-
-  /// Work whose end resolves the promise returned; a C++ Error rejects it. `array` is kept from the garbage collector
-  /// until then: the work reads or writes its bytes.
-  Napi::Value promise(Napi::Env env, std::function<void()> work, const Napi::Object& array) {
-    if (pending_++ == 0) done_.Ref(env);  // a pending promise keeps the process alive, an idle player does not
-    auto* waiter = new Waiter{Napi::Promise::Deferred::New(env), array.IsEmpty() ? Napi::ObjectReference() : Napi::Persistent(array)};
-    push({std::move(work), waiter});
-    return waiter->deferred.Promise();
-  }
-  void defer(std::function<void()> work) { push({std::move(work), nullptr}); }
-  bool busy() const { return waiting_.load(std::memory_order_acquire) > 0; }
-  void join() {
-    for (int spins = 0; spins < 2000 && busy(); spins++) std::this_thread::yield();
-    if (!busy()) return;
-    std::unique_lock<std::mutex> lock(mutex_);
-    idle_.wait(lock, [this] { return jobs_.empty(); });
-  }
-
- private:
-  /// Made and destroyed on the JavaScript thread.
-  struct Waiter {
-    Napi::Promise::Deferred deferred;
-    Napi::ObjectReference array;
-  };
-  struct Job {
-    std::function<void()> work;
-    Waiter* waiter;  // null where nobody waits
-  };
-
-  void push(Job job) {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      waiting_.fetch_add(1, std::memory_order_relaxed);
-      jobs_.push_back(std::move(job));
-    }
-    wake_.notify_all();
-  }
-
-  /// What went wrong with a job that somebody waits for; other jobs cannot fail.
-  static std::shared_ptr<Error> attempt(const Job& job) {
-    if (!job.waiter) return job.work(), nullptr;
-    try {
-      return job.work(), nullptr;
-    } catch (const Error& error) {
-      return std::make_shared<Error>(error);
-    }
-  }
-
-  void loop() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    for (;;) {
-      wake_.wait(lock, [this] { return quit_ || !jobs_.empty(); });
-      if (quit_) break;
-      Job job = std::move(jobs_.front());
-      lock.unlock();
-      std::shared_ptr<Error> failure = attempt(job);
-      lock.lock();
-      jobs_.pop_front();
-      waiting_.fetch_sub(1, std::memory_order_release);
-      if (jobs_.empty()) idle_.notify_all();
-      if (!job.waiter) continue;
-      lock.unlock();
-      done_.NonBlockingCall([this, waiter = job.waiter, failure](Napi::Env env, Napi::Function) {
-        const std::unique_ptr<Waiter> owned(waiter);
-        if (--pending_ == 0) done_.Unref(env);
-        if (failure) owned->deferred.Reject(to_js(Environment::of(env), failure->code(), failure->op().empty() ? "replay" : failure->op(), failure->what()).Value());
-        else owned->deferred.Resolve(env.Undefined());
-      });
-      lock.lock();
-    }
-    done_.Release();
-  }
-
-  std::mutex mutex_;
-  std::condition_variable wake_, idle_;
-  std::deque<Job> jobs_;
-  bool quit_ = false;
-  std::atomic<int> waiting_{0};  // jobs not finished
-  int pending_ = 0;  // touched on the JavaScript thread only
-  Napi::ThreadSafeFunction done_;
-  std::thread thread_;
-};
-
 Environment::Environment(Napi::Env env) : env(env) {
-  const char* wish = std::getenv("SIMMIM_EAGER");
-  defers = wish && !std::strcmp(wish, "deferred");
-  before_free() = [this] { join(); };
+  order.drain = [this] {
+    if (queue_) queue_->wait_for(order.asked);
+  };
+  current_order() = &order;
 }
 Environment::~Environment() {
-  before_free() = nullptr;
-  player.reset();
-  waiter.reset();
+  current_order() = nullptr;
+  queue_.reset();
+  device_queue_.reset();
+}
+
+double queue_threshold(const char* text) {
+  if (!std::strcmp(text, "off")) return HUGE_VAL;
+  char* end = nullptr;
+  const double units = std::strtod(text, &end);
+  if (end == text || *end || !(units >= 0)) fail("SIMMIM_QUEUE_FROM is '%s', expected a number of at least 0 or 'off'", text);
+  return units;
 }
 
 Device& Environment::device(int number) {
@@ -131,14 +34,13 @@ Device& Environment::device(int number) {
   return *attached[static_cast<size_t>(number) - 1]->device;
 }
 
-void Environment::join() {
-  if (player) player->join();
+Queue& Environment::queue() {
+  if (!queue_) queue_ = std::make_unique<Queue>(env, order);
+  return *queue_;
 }
-bool Environment::busy() const { return player && player->busy(); }
-
-void Environment::defer(std::function<void()> work) {
-  if (!player) player = std::make_unique<Player>(env);
-  player->defer(std::move(work));
+Queue& Environment::device_queue() {
+  if (!device_queue_) device_queue_ = std::make_unique<Queue>(env, device_order);
+  return *device_queue_;
 }
 
 void Environment::refuse_while_recording(const char* what) const {
@@ -156,8 +58,7 @@ Program& program_argument(Environment& e, const Napi::Value& value) {
 
 void end_recording(Environment& e) {
   e.storages.set_arena(e.recording->device, e.arena_of(e.recording->device));
-  e.storages.watch(nullptr);
-  keeps_released() = false;
+  e.order.keeps_released = false;
   e.recording.reset();
 }
 
@@ -168,12 +69,6 @@ void sweep_arenas(Environment& e) {
     if (!used) arena->trim();
     return !used;
   });
-}
-
-/// A promise that is resolved when the player has done `work`, to which the bytes of `array` belong meanwhile.
-Napi::Value promise(Environment& e, std::unique_ptr<Player>& player, std::function<void()> work, const Napi::Object& array = {}) {
-  if (!player) player = std::make_unique<Player>(e.env);
-  return player->promise(e.env, std::move(work), array);
 }
 
 /// beginRecording(device = 0)
@@ -188,8 +83,7 @@ Napi::Value BeginRecording(const Napi::CallbackInfo& info) {
     e.program_arenas.push_back(std::make_unique<Arena>(e.device(device)));
     e.recording = std::make_unique<Recording>(device, *e.program_arenas.back());
     e.storages.set_arena(device, e.recording->program->arena());
-    e.storages.watch(&e.recording->touched);
-    keeps_released() = true;
+    e.order.keeps_released = true;
     return info.Env().Undefined();
   });
 }
@@ -228,24 +122,28 @@ Napi::Value Replay(const Napi::CallbackInfo& info) {
     e.refuse_while_recording("a replay");
     const Program& program = program_argument(e, info[0]);
     Device& device = program.arena().device();
-    if (device.on_host()) return promise(e, e.player, [&program] { program.replay(); });
-    program.replay();
-    return promise(e, e.waiter, device.mark());
+    if (!device.on_host()) {
+      program.replay();
+      return e.device_queue().promise(make_work(device.mark()));
+    }
+    const Napi::Value done = e.queue().promise(make_work([&program] { program.replay(); }));
+    e.order.replayed = e.order.asked;
+    return done;
   });
 }
 
-/// readLater(handle, typedArray) -> Promise: the values as they are after the work asked for so far
+/// readLater(handle, typedArray) -> Promise: as readInto, the values as they are after the work asked for so far
 Napi::Value ReadLater(const Napi::CallbackInfo& info) {
   return guarded(info, "readLater", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("reading a tensor");
-    const auto& slot = e.storages.get(handle_argument(info[0]));
-    const Bytes target = bytes_argument(info[1], "target");
+    const Read read = read_arguments(e, info);
     const auto array = info[1].As<Napi::Object>();
-    if (target.size > slot.bytes) fail("%zu bytes wanted from a storage of %zu", target.size, slot.bytes);
-    Device& device = e.device(slot.device);
-    if (device.on_host()) return promise(e, e.player, [&device, target, from = slot.data] { device.read(target.data, from, target.size); }, array);
-    return promise(e, e.waiter, [target, collect = device.read_later(slot.data, target.size)] { collect(target.data); }, array);
+    if (!read.device.on_host()) return e.device_queue().promise(make_work([read, collect = read.device.read_later(read.from, read.bytes)] { read.deliver(collect); }), array);
+    return e.queue().promise(make_work([read, verdicts = provenance_of(read.block).verdicts] {
+      throw_failure(verdicts);
+      read.deliver([&read](void* to) { read.device.read(to, read.from, read.bytes); });
+    }), array);
   });
 }
 
@@ -255,17 +153,31 @@ Napi::Value WriteLater(const Napi::CallbackInfo& info) {
   return guarded(info, "writeLater", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("writing host values into a tensor");
-    const auto [device, to, source] = write_arguments(e, info);
-    if (device.on_host()) return promise(e, e.player, [&device = device, to = to, source = source] { device.write(to, source.data, source.size); }, info[1].As<Napi::Object>());
-    device.write(to, source.data, source.size);
+    const Write write = write_arguments(e, info);
+    if (write.device.on_host()) {
+      const Napi::Value done = e.queue().promise(make_work([write] { write.device.write(write.to, write.source.data, write.source.size); }), info[1].As<Napi::Object>());
+      provenance_of(write.block).written = e.order.asked;
+      return done;
+    }
+    write.device.write(write.to, write.source.data, write.source.size);
     auto written = Napi::Promise::Deferred::New(info.Env());
     written.Resolve(info.Env().Undefined());
     return written.Promise();
   });
 }
 
-/// busy() -> whether work that was put off is unfinished
+/// busy() -> whether work of the host is unfinished
 Napi::Value Busy(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), Environment::of(info.Env()).busy()); }
+
+/// queueFrom(units): calls of at least so much estimated work (work_estimate.h) are queued; all of them from 0, none at Infinity
+Napi::Value QueueFrom(const Napi::CallbackInfo& info) {
+  return guarded(info, "queueFrom", [&]() -> Napi::Value {
+    const double units = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : -1;
+    if (!(units >= 0)) fail("units is %g, expected a number of at least 0", units);
+    Environment::of(info.Env()).queue_from = units;
+    return info.Env().Undefined();
+  });
+}
 
 /// join(): waits for it
 Napi::Value Join(const Napi::CallbackInfo& info) {
@@ -312,6 +224,7 @@ void export_program(Napi::Env env, Napi::Object exports) {
   exports.Set("readLater", Napi::Function::New<ReadLater>(env, "readLater"));
   exports.Set("writeLater", Napi::Function::New<WriteLater>(env, "writeLater"));
   exports.Set("busy", Napi::Function::New<Busy>(env, "busy"));
+  exports.Set("queueFrom", Napi::Function::New<QueueFrom>(env, "queueFrom"));
   exports.Set("join", Napi::Function::New<Join>(env, "join"));
   exports.Set("replaySync", Napi::Function::New<ReplaySync>(env, "replaySync"));
   exports.Set("disposeProgram", Napi::Function::New<DisposeProgram>(env, "disposeProgram"));

@@ -38,13 +38,35 @@ Write write_arguments(Environment& e, const Napi::CallbackInfo& info) {
   const Bytes source = bytes_argument(info[1], "values");
   const size_t offset = static_cast<size_t>(integer_argument(info[2], "byteOffset"));
   if (offset > slot.bytes || source.size > slot.bytes - offset) fail("%zu bytes at offset %zu do not fit a storage of %zu bytes", source.size, offset, slot.bytes);
-  return {e.device(slot.device), slot.data + offset, source};
+  return {e.device(slot.device), slot.block, slot.data + offset, source};
+}
+
+Read read_arguments(Environment& e, const Napi::CallbackInfo& info) {
+  const auto& slot = e.storages.get(handle_argument(info[0]));
+  const Bytes target = bytes_argument(info[1], "target");
+  const bool widens = slot.dtype == DType::bf16 && info[1].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array;
+  const size_t wanted = widens ? target.size / 2 : target.size;
+  if (wanted > slot.bytes) fail("%zu bytes wanted from a storage of %zu", wanted, slot.bytes);
+  return {e.device(slot.device), slot.block, slot.data, wanted, target.data, widens};
+}
+
+void Read::deliver(const std::function<void(void* to)>& collect) const {
+  if (!widens) return collect(target);
+  std::vector<uint16_t> half(bytes / 2);
+  collect(half.data());
+  uint32_t* wide = reinterpret_cast<uint32_t*>(target);
+  for (size_t i = 0; i < half.size(); i++) wide[i] = static_cast<uint32_t>(half[i]) << 16;
+}
+
+void throw_failure(const Verdicts& verdicts) {
+  for (const auto& verdict : verdicts)
+    if (verdict->failure) throw Error(*verdict->failure);
 }
 
 namespace {
 
 constexpr size_t kMaxConstants = 4096;  // bytes of host values that a program may hold, in sum
-constexpr size_t kSmallUpload = 65536;  // bytes copied aside rather than waited for
+constexpr size_t kSmallWrite = 65536;   // bytes copied aside rather than waited for
 
 /// allocate(dtype, count, device = 0) -> handle; the content is undefined
 Napi::Value Allocate(const Napi::CallbackInfo& info) {
@@ -77,7 +99,10 @@ Napi::Value Upload(const Napi::CallbackInfo& info) {
     const bool constant = e.recording && e.recording->device == number;
     // A constant of a program must not lie in its arena, where calls before it have had temporaries: replays write those again.
     if (constant) e.storages.set_arena(number, e.arena_of(number));
-    const Handle handle = e.storages.allocate(dtype, wanted, number);
+    const Handle handle = [&] {
+      const UnusedOnly unused(e.order);  // so that it can be written now, whatever is queued
+      return e.storages.allocate(dtype, wanted, number);
+    }();
     if (constant) {
       e.storages.set_arena(number, e.recording->program->arena());
       e.recording->program->keep(e.storages.get(handle).block);
@@ -89,13 +114,7 @@ Napi::Value Upload(const Napi::CallbackInfo& info) {
     }
     char* data = e.storages.get(handle).data;
     const size_t given = source.size < wanted ? source.size : wanted;
-    // The block may have been given back by somebody whose work was put off: write after it.
-    if (device.on_host() && e.busy() && wanted <= kSmallUpload) {
-      e.defer([=, &device, copy = std::vector<char>(source.data, source.data + given)] { write_padded(device, data, wanted, copy.data(), given); });
-    } else {
-      if (device.on_host()) e.join();
-      write_padded(device, data, wanted, source.data, given);
-    }
+    write_padded(device, data, wanted, source.data, given);
     e.report_memory();
     return Napi::Number::New(info.Env(), handle);
   });
@@ -106,12 +125,13 @@ Napi::Value WriteInto(const Napi::CallbackInfo& info) {
   return guarded(info, "writeInto", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("writing host values into a tensor");
-    const auto [device, to, source] = write_arguments(e, info);
-    if (device.on_host() && e.busy() && source.size <= kSmallUpload) {
-      e.defer([&device = device, to = to, copy = std::vector<char>(source.data, source.data + source.size)] { device.write(to, copy.data(), copy.size()); });
+    const Write write = write_arguments(e, info);
+    const Bytes& source = write.source;
+    if (write.device.on_host() && e.busy() && source.size <= kSmallWrite) {
+      provenance_of(write.block).written = e.queue().push(make_work([write, copy = std::vector<char>(source.data, source.data + source.size)] { write.device.write(write.to, copy.data(), copy.size()); }));
     } else {
-      if (device.on_host()) e.join();
-      device.write(to, source.data, source.size);
+      if (write.device.on_host()) e.join();
+      write.device.write(write.to, source.data, source.size);
     }
     return info.Env().Undefined();
   });
@@ -122,21 +142,10 @@ Napi::Value ReadInto(const Napi::CallbackInfo& info) {
   return guarded(info, "readInto", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("reading a tensor");
-    const auto& slot = e.storages.get(handle_argument(info[0]));
-    Device& device = e.device(slot.device);
-    if (device.on_host()) e.join();
-    const Bytes target = bytes_argument(info[1], "target");
-    if (slot.dtype == DType::bf16 && info[1].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array) {
-      const size_t count = target.size / 4;
-      if (count * 2 > slot.bytes) fail("%zu values wanted from a storage of %zu", count, slot.bytes / 2);
-      std::vector<uint16_t> half(count);
-      device.read(half.data(), slot.data, count * 2);
-      uint32_t* wide = reinterpret_cast<uint32_t*>(target.data);
-      for (size_t i = 0; i < count; i++) wide[i] = static_cast<uint32_t>(half[i]) << 16;
-      return info.Env().Undefined();
-    }
-    if (target.size > slot.bytes) fail("%zu bytes wanted from a storage of %zu", target.size, slot.bytes);
-    device.read(target.data, slot.data, target.size);
+    const Read read = read_arguments(e, info);
+    if (read.device.on_host()) e.join();
+    throw_failure(provenance_of(read.block).verdicts);
+    read.deliver([&read](void* to) { read.device.read(to, read.from, read.bytes); });
     return info.Env().Undefined();
   });
 }

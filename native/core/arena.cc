@@ -1,13 +1,17 @@
 #include "arena.h"
 
 #include "error.h"
-#include "free_hook.h"
+#include "order.h"
 
 namespace simmim {
 namespace {
 
 constexpr size_t kAlign = 64;
 constexpr size_t kSlack = size_t{64} << 20;
+constexpr int64_t kQueuedSlack = int64_t{256} << 20;  // may be waiting for work that was put off
+
+/// What may be live and kept: what the program has needed at its peak, an eighth and some slack.
+size_t limit_of(const ArenaStats& stats) { return stats.peak + stats.peak / 8 + kSlack; }
 
 /// 64-byte steps up to 1 KiB, then eight classes per doubling.
 size_t class_of(size_t bytes) {
@@ -17,16 +21,25 @@ size_t class_of(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-}  // namespace
+bool keeps_released() { return current_order() && current_order()->keeps_released; }
 
-std::function<void()>& before_free() {
-  static thread_local std::function<void()> hook;
-  return hook;
+bool unused(const void* data) { return !current_order() || current_order()->unused(data); }
+
+/// A block of those kept, in the order of their release; null where none will do.
+void* take(std::vector<void*>& blocks) {
+  if (blocks.empty()) return nullptr;
+  const bool oldest = current_order() && current_order()->unused_only;
+  if (oldest && !unused(blocks.front())) return nullptr;
+  void* data = oldest ? blocks.front() : blocks.back();
+  blocks.erase(oldest ? blocks.begin() : blocks.end() - 1);
+  return data;
 }
 
-bool& keeps_released() {
-  static thread_local bool keeps = false;
-  return keeps;
+}  // namespace
+
+Order*& current_order() {
+  static thread_local Order* current = nullptr;
+  return current;
 }
 
 Arena::~Arena() { trim(); }
@@ -36,12 +49,13 @@ size_t Arena::size_of_block(size_t bytes) const { return device_.strict() ? byte
 void* Arena::allocate(size_t bytes) {
   if (fail_countdown_ > 0 && --fail_countdown_ == 0) fail_as("out_of_memory", "allocation of %zu bytes failed (test hook)", bytes);
   const size_t size = size_of_block(bytes);
-  void* data = nullptr;
-  // A cached block up to 1/8 too large serves as well; it keeps its own class.
-  auto it = free_.find(size);
-  if (it != free_.end() && !it->second.empty()) {
-    data = it->second.back();
-    it->second.pop_back();
+  std::vector<void*>& kept = free_[size];
+  void* data = take(kept);
+  if (!data && !kept.empty() && stats_.live + stats_.cached + size > limit_of(stats_)) {
+    current_order()->drain();  // rather than growing: what is kept is in use by work that was put off
+    data = take(kept);
+  }
+  if (data) {
     stats_.cached -= size;
   } else {
     if (!keeps_released()) make_room(size);
@@ -66,23 +80,29 @@ void Arena::release(void* data, size_t bytes) {
   stats_.live_blocks--;
   free_[size].push_back(data);
   stats_.cached += size;
+  if (current_order() && device_.on_host()) current_order()->released(data);
 }
 
-/// Before asking the system for more: give back cached blocks, largest first, while live + cached would
-/// exceed what the program has needed at its peak by more than an eighth and some slack.
+/// Before asking the system for more: give back kept blocks, largest first, while there would be more than the limit. What
+/// unfinished work may use is waited for when it is much.
 void Arena::make_room(size_t need) {
-  const size_t limit = stats_.peak + stats_.peak / 8 + kSlack;
-  for (auto it = free_.rbegin(); it != free_.rend() && stats_.live + stats_.cached + need > limit; ++it)
-    while (!it->second.empty() && stats_.live + stats_.cached + need > limit) {
-      if (before_free()) before_free()();
-      device_.release(it->second.back(), it->first);
-      it->second.pop_back();
-      stats_.cached -= it->first;
-    }
+  const auto excess = [&] { return static_cast<int64_t>(stats_.live + stats_.cached + need) - static_cast<int64_t>(limit_of(stats_)); };
+  const auto give_back = [&] {
+    for (auto it = free_.rbegin(); it != free_.rend(); ++it)
+      while (excess() > 0 && !it->second.empty() && unused(it->second.front())) {
+        device_.release(it->second.front(), it->first);
+        it->second.erase(it->second.begin());
+        stats_.cached -= it->first;
+      }
+  };
+  give_back();
+  if (excess() <= kQueuedSlack || !current_order()) return;
+  current_order()->drain();
+  give_back();
 }
 
 void Arena::trim() {
-  if (before_free()) before_free()();
+  if (current_order()) current_order()->drain();
   for (auto& [size, blocks] : free_) {
     for (void* block : blocks) device_.release(block, size);
     stats_.cached -= size * blocks.size();

@@ -1,8 +1,15 @@
 #include "kernel.h"
 
+#include "order.h"
+
 namespace simmim {
 
 static const char* const kRoleNames[] = {"in", "optional_in", "out", "optional_out", "inout", "optional_inout", "parameter"};
+
+/// The order of queued calls asks which blocks a call writes.
+static void note_written(const StorageTable::Slot& slot) {
+  if (current_order()) current_order()->written.push_back(slot.block);
+}
 
 static Shape take_shape(Mail& mail, const char* name) {
   Shape shape;
@@ -44,6 +51,7 @@ Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Sto
     const Handle made = storages.allocate(tensor.dtype, tensor.bytes(), mail.device);
     memory.add(made, head);
     storages.touch(made);
+    note_written(storages.get(made));
     tensor.data = storages.get(made).data;
     return tensor;
   }
@@ -56,6 +64,7 @@ Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Sto
   if (tensor.bytes() > slot.bytes) fail("%s of %zu bytes does not fit its storage of %zu bytes", name, tensor.bytes(), slot.bytes);
   tensor.data = slot.data;
   storages.touch(handle);
+  if (!input) note_written(slot);
   return widens ? memory.widen(tensor, mail.device) : tensor;
 }
 

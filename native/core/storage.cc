@@ -1,6 +1,7 @@
 #include "storage.h"
 
 #include "error.h"
+#include "order.h"
 
 namespace simmim {
 
@@ -9,7 +10,14 @@ struct Block {
   void* data;
   size_t bytes;
   uint32_t references;
+  Provenance provenance = {};
 };
+
+Provenance& provenance_of(Block* block) { return block->provenance; }
+bool contains(const Block* block, const void* data) {
+  const char* begin = static_cast<const char*>(block->data);
+  return data >= begin && data < begin + block->bytes;
+}
 
 void StorageTable::retain(Block* block) { block->references++; }
 void StorageTable::drop(Block* block) {

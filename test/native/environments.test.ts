@@ -44,3 +44,9 @@ test('a bad SIMMIM_ISA is one clear sentence', () => {
   expect(run('baseline')).toBe('baseline');
   expect(run('sse9')).toBe("info: SIMMIM_ISA is 'sse9', expected baseline, avx2 or avx512");
 });
+
+test('a bad SIMMIM_QUEUE_FROM is one clear sentence', () => {
+  const run = (from: string): string => execFileSync(process.execPath, ['-e', `try { require(${JSON.stringify(root + '/dist/native')}).mailbox(); console.log('ok') } catch (e) { console.log(e.message) }`], { env: { ...process.env, SIMMIM_QUEUE_FROM: from }, encoding: 'utf8' }).trim();
+  expect(['0', '1e6', 'off'].map(run)).toEqual(['ok', 'ok', 'ok']);
+  for (const bad of ['-1', '5k', 'on']) expect(run(bad)).toContain(`SIMMIM_QUEUE_FROM is '${bad}', expected a number of at least 0 or 'off'`);
+});

@@ -76,8 +76,11 @@ export class NativeBackend extends tf.KernelBackend {
     if (record.complexTensorInfos) {
       const handle = this.interleaved(record.complexTensorInfos, record.count);
       const target = new Float32Array(2 * record.count);
-      this.addon.readInto(handle, target);
-      this.addon.release(handle);
+      try {
+        this.addon.readInto(handle, target);
+      } finally {
+        this.addon.release(handle);
+      }
       return target;
     }
     const known = cachedValues(record);
@@ -94,11 +97,14 @@ export class NativeBackend extends tf.KernelBackend {
     if (record.complexTensorInfos) {
       const handle = this.interleaved(record.complexTensorInfos, record.count);
       const target = new Float32Array(2 * record.count);
-      await this.addon.readLater(handle, target);
-      this.addon.release(handle);
+      try {
+        await this.addon.readLater(handle, target);
+      } finally {
+        this.addon.release(handle);
+      }
       return target;
     }
-    if (record.host !== null || record.dtype === 'bf16' || (this.device === 0 && !this.addon.busy())) return this.readSync(dataId);
+    if (record.host !== null || (this.device === 0 && !this.addon.busy())) return this.readSync(dataId);
     const target = emptyHostArray(record.tfDtype, record.count);
     await this.addon.readLater(record.handle, target);
     return target;

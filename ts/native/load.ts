@@ -65,10 +65,15 @@ export interface Addon {
   writeLater(handle: number, values: HostArray, byteOffset: number): Promise<void>;
   /** Fills `target` once the work asked for so far is done. */
   readLater(handle: number, target: HostArray): Promise<void>;
-  /** Whether calls that were put off are unfinished. */
+  /** Whether work of the host is unfinished. */
   busy(): boolean;
-  /** Waits for them. */
+  /** Waits for it. */
   join(): void;
+  /**
+   * Calls of at least so much estimated work are queued: done behind the event loop, and everything that follows them until
+   * the queue is empty. 0 queues every call, Infinity none. (native/binding/work_estimate.h; SIMMIM_QUEUE_FROM at the start)
+   */
+  queueFrom(units: number): void;
   view(handle: number, byteOffset: number, byteLength: number, dtype: number): number;
   release(handle: number): boolean;
   stats(device?: number): NativeStats;
