@@ -47,7 +47,6 @@ export async function activate(device: Device): Promise<void> {
   if (device.isa) loadAddon().setIsa(device.isa);
   if (device.threads) loadAddon().setThreads(device.threads);
   process.env.SIMMIM_EMULATION_ORDER = device.order ?? 'forward';
-  tf.env().set('IS_TEST', device.backend !== 'cpu'); // tfjs then looks, after each kernel, for tensors that it made and did not return
   if (!(await tf.setBackend(device.backend))) throw new Error(`backend ${device.backend} cannot be initialised`);
 }
 
