@@ -73,7 +73,7 @@ class Environment {
   uint64_t calls = 0;
   uint64_t widenings = 0;  // bf16 inputs that were copied to f32 for a kernel that does not read bf16
 
-  static constexpr double kQueueFrom = 2 << 20;
+  static constexpr double kQueueFrom = 4 << 20;
 
  private:
   int64_t reported_ = 0;

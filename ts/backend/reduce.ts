@@ -46,7 +46,7 @@ function reduction(name: string, op: number, accepts: readonly tf.DataType[], fr
   const rest = delegate(name);
   return (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
-    requireDtype(name, { x }, ...accepts);
+    if (!accepts.includes(x.dtype)) requireDtype(name, { x }, ...accepts);
     if (tf.util.sizeFromShape(x.shape) === 0) return rest(backend, inputs, attrs);
     const axes = tf.util.parseAxisParam(attrs[axisName] as number | number[], x.shape);
     const dtype = from(x.dtype);
@@ -54,7 +54,7 @@ function reduction(name: string, op: number, accepts: readonly tf.DataType[], fr
     const reduced = reduceAxes(backend, op, numbers, axes, dtype);
     if (numbers !== x) backend.disposeData(numbers.dataId);
     const kept = stored && x.dtype === 'bool' ? asStoredBool(backend, reduced) : reduced;
-    return attrs.keepDims ? kept : { ...kept, shape: x.shape.filter((_, i) => !axes.includes(i)) };
+    return attrs.keepDims ? kept : { dataId: kept.dataId, shape: x.shape.filter((_, i) => !axes.includes(i)), dtype: kept.dtype };
   };
 }
 
