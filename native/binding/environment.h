@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "../core/arena.h"
 #include "../core/program.h"
 #include "../core/storage.h"
 #include "queue.h"

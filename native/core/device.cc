@@ -1,5 +1,6 @@
 #include "device.h"
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #if defined(__linux__)
@@ -12,6 +13,7 @@ void (*(*host_kernel_function)(int kernel))(const void* args) = nullptr;
 
 namespace {
 constexpr size_t kAlign = 64;
+[[maybe_unused]] constexpr size_t kPage = size_t{64} << 10;  // a multiple of what systems have
 constexpr size_t kHuge = size_t{2} << 20;  // transparent huge pages: touching them is about five times faster
 }  // namespace
 
@@ -30,6 +32,13 @@ void* HostDevice::allocate(size_t bytes) {
 }
 
 void HostDevice::release(void* data, size_t) { std::free(data); }
+
+void HostDevice::discard([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) {
+#if defined(__linux__)
+  const uintptr_t start = (reinterpret_cast<uintptr_t>(data) + kPage - 1) / kPage * kPage, end = (reinterpret_cast<uintptr_t>(data) + bytes) / kPage * kPage;
+  if (end > start) madvise(reinterpret_cast<void*>(start), end - start, MADV_DONTNEED);
+#endif
+}
 
 void HostDevice::write(void* to, const void* from, size_t bytes) {
   if (bytes) std::memcpy(to, from, bytes);

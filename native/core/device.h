@@ -39,6 +39,8 @@ class Device {
   /// 64-byte aligned memory, not cleared; null when there is none left.
   virtual void* allocate(size_t bytes) = 0;
   virtual void release(void* data, size_t bytes) = 0;
+  /// Part of what was allocated holds nothing for now: a system that can takes its pages back until they are written again.
+  virtual void discard(void*, size_t) {}
   /// What the memory of a strict device holds before anything is written.
   virtual void poison(void*, size_t) {}
 
@@ -69,6 +71,7 @@ class HostDevice final : public Device {
   bool on_host() const override { return true; }
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) override;
+  void discard(void* data, size_t bytes) override;
   void write(void* to, const void* from, size_t bytes) override;
   void read(void* to, const void* from, size_t bytes) override;
   std::function<void(void* to)> read_later(const void* from, size_t bytes) override;

@@ -1,5 +1,6 @@
 #include "kernel.h"
 
+#include "arena.h"
 #include "order.h"
 
 namespace simmim {

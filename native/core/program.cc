@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "arena.h"
+
 namespace simmim {
 
 Program::~Program() {

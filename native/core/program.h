@@ -10,6 +10,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "device.h"
 #include "kernel.h"
 
 namespace simmim {

@@ -1,5 +1,6 @@
 #include "storage.h"
 
+#include "arena.h"
 #include "error.h"
 #include "order.h"
 

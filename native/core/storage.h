@@ -4,7 +4,6 @@
 #include <deque>
 #include <vector>
 
-#include "arena.h"
 #include "tensor.h"
 
 namespace simmim {
@@ -12,6 +11,7 @@ namespace simmim {
 /// A handle packs a slot (22 bits) and its generation (9 bits, never 0): a stale handle is an error, not a crash.
 using Handle = int32_t;
 
+class Arena;
 struct Block;  // reference-counted bytes of one arena
 
 class StorageTable {
