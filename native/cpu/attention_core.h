@@ -77,24 +77,25 @@ SIMMIM_INLINE void gather_rows(const HeadTiles& t, const T* base, const OffsetOf
 }
 
 /// Stores whole cache lines past the caches, for results too large to be found there again: the line is not read first.
-SIMMIM_INLINE bool can_stream(const float* p) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<uintptr_t>(p) % 64 == 0;
+SIMMIM_INLINE bool can_stream([[maybe_unused]] const float* p, [[maybe_unused]] int64_t n) {
+#if defined(__AVX2__)
+  return reinterpret_cast<uintptr_t>(p) % 64 == 0 && n % 16 == 0;
 #else
-  (void)p;
   return false;
 #endif
 }
 SIMMIM_INLINE void stream(float* p, Vec v) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(p, v);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(p, v);
 #else
   store(p, v);
 #endif
 }
 /// Streamed stores are ordered for other threads only by this.
 SIMMIM_INLINE void end_streaming() {
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
   _mm_sfence();
 #endif
 }
@@ -106,7 +107,7 @@ SIMMIM_INLINE void scatter_rows(const HeadTiles& t, const float* tile, const Off
     const int64_t offset = offset_of(i);
     if (offset < 0) continue;
     if constexpr (sizeof(T) == 4) {
-      if (large && t.channels % kLanes == 0 && can_stream(base + offset)) {
+      if (large && can_stream(base + offset, t.channels)) {
         for (int64_t c = 0; c < t.channels; c += kLanes) stream(base + offset + c, load(tile + c) * factor);
         continue;
       }
@@ -139,6 +140,10 @@ struct ScoreTerms {
 SIMMIM_INLINE float highest_lane(Vec v) {
 #if defined(__AVX512F__)
   return _mm512_reduce_max_ps(v);
+#elif defined(__AVX2__)
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
 #else
   return max_lane(v);
 #endif

@@ -42,6 +42,9 @@ SIMMIM_INLINE Vec from_bits(IVec v) { return reinterpret_cast<Vec>(v); }
 SIMMIM_INLINE Vec load_n(const float* p, int n, float fill = 0) {
 #if defined(__AVX512F__)
   return _mm512_mask_loadu_ps(splat(fill), static_cast<__mmask16>((1u << n) - 1), p);
+#elif defined(__AVX2__)
+  const IVec some = IVec{0, 1, 2, 3, 4, 5, 6, 7} < n;
+  return some ? _mm256_maskload_ps(p, reinterpret_cast<__m256i>(some)) : splat(fill);
 #else
   Vec v = splat(fill);
   for (int i = 0; i < n; i++) v[i] = p[i];

@@ -5,31 +5,47 @@
 
 namespace simmim::SIMMIM_ISA {
 
-template <class X, class Y>
-static void normalize_row(const LayerNorm& k, const X* x, const Y* residual, Y* y, int64_t row) {
-  const int64_t channels = k.x.dim(-1);
+/// ROWS rows from `row` on, step by step together: what one waits for (sums, a root, quotients) hides behind the others.
+template <int ROWS, class X, class Y>
+static SIMMIM_INLINE void normalize_rows(const LayerNorm& k, const X* x, const Y* residual, Y* y, int64_t row) {
+  const int64_t channels = k.x.dim(-1), at = row * channels;
   const float count = static_cast<float>(channels);
   const float *gamma = k.gamma.f32(), *beta = k.beta.f32();
-  const float mean = row_sum(channels, [&](int64_t i, int n) { return load_lanes(x + i, n); }) / count;
-  const float variance = row_sum(channels, [&](int64_t i, int n) {
-    const Vec distance = load_lanes(x + i, n, mean) - mean;
-    return distance * distance;
-  }) / count;
-  const float rstd = 1.0f / __builtin_sqrtf(variance + k.eps);
-  const auto normalized = [&](int64_t i, int n) { return fma((load_lanes(x + i, n) - mean) * rstd, load_lanes(gamma + i, n), load_lanes(beta + i, n)); };
-  if (residual) for_lanes(channels, [&](int64_t i, int n) { store_lanes(y + i, load_lanes(residual + i, n) + normalized(i, n), n); });
-  else for_lanes(channels, [&](int64_t i, int n) { store_lanes(y + i, normalized(i, n), n); });
-  if (k.mean.present()) k.mean.f32()[row] = mean;
-  if (k.rstd.present()) k.rstd.f32()[row] = rstd;
+  float mean[ROWS], rstd[ROWS];
+  x += at, y += at;
+  if (residual) residual += at;
+  for (int r = 0; r < ROWS; r++) mean[r] = row_sum(channels, [&](int64_t i, int n) { return load_lanes(x + r * channels + i, n); }) / count;
+  for (int r = 0; r < ROWS; r++) {
+    const float variance = row_sum(channels, [&](int64_t i, int n) {
+      const Vec distance = load_lanes(x + r * channels + i, n, mean[r]) - mean[r];
+      return distance * distance;
+    }) / count;
+    rstd[r] = 1.0f / __builtin_sqrtf(variance + k.eps);
+  }
+  for_lanes(channels, [&](int64_t i, int n) {
+    const Vec scale = load_lanes(gamma + i, n), shift = load_lanes(beta + i, n);
+#pragma GCC unroll 4
+    for (int r = 0; r < ROWS; r++) {
+      const int64_t j = r * channels + i;
+      const Vec normalized = fma((load_lanes(x + j, n) - mean[r]) * rstd[r], scale, shift);
+      store_lanes(y + j, residual ? load_lanes(residual + j, n) + normalized : normalized, n);
+    }
+  });
+  for (int r = 0; r < ROWS; r++) {
+    if (k.mean.present()) k.mean.f32()[row + r] = mean[r];
+    if (k.rstd.present()) k.rstd.f32()[row + r] = rstd[r];
+  }
 }
 
 void run(const LayerNorm& k) {
-  const int64_t channels = k.x.dim(-1), grain = channels >= 8192 ? 1 : 8192 / channels;
+  const int64_t channels = k.x.dim(-1), grain = channels >= 2048 ? 4 : 8192 / channels;
   with_floats(k.x, [&](const auto* x) {
     with_floats(k.y, [&](auto* y) {
       const auto* residual = static_cast<decltype(y)>(k.residual.data);
       parallel_ranges(k.rows(), grain, [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; row++) normalize_row(k, x + row * channels, residual ? residual + row * channels : nullptr, y + row * channels, row);
+        int64_t row = begin;
+        for (; row + 4 <= end; row += 4) normalize_rows<4>(k, x, residual, y, row);
+        for (; row < end; row++) normalize_rows<1>(k, x, residual, y, row);
       });
     });
   });

@@ -68,6 +68,8 @@ static SIMMIM_INLINE void for_runs(const LossMap& g, const float* mask, int64_t 
 static SIMMIM_INLINE bool nothing_hidden(Vec m) {
 #if defined(__AVX512F__)
   return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(m), reinterpret_cast<__m512i>(m)) == 0;
+#elif defined(__AVX2__)
+  return _mm256_testz_si256(reinterpret_cast<__m256i>(m), reinterpret_cast<__m256i>(m));
 #else
   return sum(abs(m)) == 0;
 #endif

@@ -120,13 +120,13 @@ void gather_window(const Windows<T>& w, const HeadTiles& t, const Extra& e, int6
 
 /// Asks for the lines of `width`-wide token rows (d values of `parts` tensors, `step` apart) to come into the second-level
 /// cache: window rows lie too far apart for the processor to foresee them.
-template <class T>
+template <int WRITE = 0, class T>
 void prefetch_rows(const Cells& cells, int64_t tokens, const T* base, int64_t width, int64_t d, int parts, int64_t step) {
   for (int64_t i = 0; i < tokens; i++) {
     if (cells.token[i] < 0) continue;
     const T* row = base + cells.token[i] * width;
     for (int part = 0; part < parts; part++)
-      for (int64_t c = 0; c < d; c += static_cast<int64_t>(64 / sizeof(T))) __builtin_prefetch(row + part * step + c, 0, 2);
+      for (int64_t c = 0; c < d; c += static_cast<int64_t>(64 / sizeof(T))) __builtin_prefetch(row + part * step + c, WRITE, 2);
   }
 }
 
@@ -151,6 +151,7 @@ template <class T>
 void forward(const WindowAttention& k) {
   const Windows<T> w(k);
   const int64_t n = w.g.tokens(), rows = lanes_up(n), windows = w.g.windows(), groups = w.g.groups(k.heads);
+  const bool large = k.y.bytes() > kLarge;
   parallel_for(groups * w.heads, [&](int64_t item) {
     const int64_t head = item % w.heads, group = item / w.heads;
     float* rest;
@@ -158,9 +159,10 @@ void forward(const WindowAttention& k) {
     Extra e = Extra::make(n, rows, rest);
     expand_bias(w, head, rows, e.bias);
     for_windows(w, e, rows, head, group * windows / groups, (group + 1) * windows / groups, [&](int64_t) {
+      if (!large) prefetch_rows<1>(e.cells, n, k.y.as<T>() + head * w.d, w.channels, w.d, 1, int64_t{0});
       gather_window(w, t, e, head);
       attend(t, e.terms(rows));
-      scatter_rows(t, t.out, [&](int64_t i) { return e.cells.token[i] < 0 ? int64_t{-1} : e.cells.token[i] * w.channels + head * w.d; }, 1.0f, k.y.as<T>(), k.y.bytes() > kLarge);
+      scatter_rows(t, t.out, [&](int64_t i) { return e.cells.token[i] < 0 ? int64_t{-1} : e.cells.token[i] * w.channels + head * w.d; }, 1.0f, k.y.as<T>(), large);
     });
     end_streaming();
   });
@@ -226,6 +228,7 @@ void backward(const WindowAttentionGrad& k) {
     float dscale = 0;
     for_windows(w, e, rows, head, group * windows / groups, (group + 1) * windows / groups, [&](int64_t) {
       prefetch_rows(e.next, n, k.dy.as<T>() + head * w.d, w.channels, w.d, 1, int64_t{0});
+      if (k.dqkv.bytes() <= kLarge) prefetch_rows<1>(e.cells, n, k.dqkv.as<T>() + head * w.d, 3 * w.channels, w.d, 3, w.channels);
       gradient_of(k, w, t, e, head, &dscale);
     });
     end_streaming();
