@@ -2,6 +2,7 @@ import { accumulateBench } from './accumulate.bench';
 import { adamwBench } from './adamw.bench';
 import { attentionBench } from './attention.bench';
 import { dropPathBench } from './drop_path.bench';
+import { geluBench } from './gelu.bench';
 import { gradNormBench } from './grad_norm.bench';
 import { layerNormBench } from './layer_norm.bench';
 import { linearBench } from './linear.bench';
@@ -14,4 +15,4 @@ import { randomMaskBench } from './random_mask.bench';
 import { windowAttentionBench } from './window_attention.bench';
 
 /** Every op bench, one file per stem beside this one. */
-export const OP_BENCHES: OpBench[] = [linearBench, mlpBench, layerNormBench, windowAttentionBench, attentionBench, patchEmbedBench, maskTokensBench, maskedLossBench, randomMaskBench, dropPathBench, accumulateBench, gradNormBench, adamwBench];
+export const OP_BENCHES: OpBench[] = [linearBench, mlpBench, layerNormBench, windowAttentionBench, attentionBench, patchEmbedBench, maskTokensBench, maskedLossBench, randomMaskBench, dropPathBench, geluBench, accumulateBench, gradNormBench, adamwBench];

@@ -19,7 +19,8 @@
   ARITHMETIC(atan2, PAIRS(__builtin_atan2f), __builtin_atan2(a, b))                                             \
   ARITHMETIC(prelu, select(a < Vec{}, a * b, a), a < 0 ? a * b : a)                                             \
   ARITHMETIC(elu_grad, select(b >= Vec{}, a, a * (b + splat(1.0f))), b >= 0 ? a : a * (b + 1))                  \
-  ARITHMETIC(bitwise_and, a, static_cast<double>(to_int32(a) & to_int32(b)))
+  ARITHMETIC(bitwise_and, a, static_cast<double>(to_int32(a) & to_int32(b)))                                    \
+  ARITHMETIC(gelu_grad, a * gelu_derivative(b), a * (double_phi(b) + b * double_density(b)))
 
 #define SIMMIM_COMPARISON_OPS(COMPARISON)  \
   COMPARISON(equal, a == b)                \

@@ -2,6 +2,7 @@
 // register of floats on the CPU).
 #pragma once
 #include "../cuda/device.cuh"
+#include "../cuda/gelu.cuh"
 #include "scalar_ops.h"
 
 namespace simmim::cuda {

@@ -1,5 +1,6 @@
 // Element functions of the tfjs families beyond cpu/vmath.h. Included only by files compiled per level.
 #pragma once
+#include "../cpu/gelu.h"
 #include "../cpu/vmath.h"
 #include "scalar_ops.h"
 

@@ -14,6 +14,10 @@ SIMMIM_INLINE int32_t to_int32(double v) {
   return static_cast<int32_t>(static_cast<uint32_t>(wrapped));
 }
 
+/// The normal distribution function and its density.
+SIMMIM_INLINE double double_phi(double x) { return 0.5 * __builtin_erfc(-x * 0.70710678118654752440); }
+SIMMIM_INLINE double double_density(double x) { return 0.39894228040143267794 * __builtin_exp(-0.5 * x * x); }
+
 /// The remainder with the divisor's sign, as tfjs defines it.
 SIMMIM_INLINE double double_mod(double a, double b) {
   const double rem = __builtin_fmod(a, b);

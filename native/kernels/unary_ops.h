@@ -41,7 +41,8 @@
   UNARY(cosh, LANES(coshf), __builtin_cosh(x))                                                                      \
   UNARY(asinh, LANES(asinhf), __builtin_asinh(x))                                                                   \
   UNARY(acosh, LANES(acoshf), __builtin_acosh(x))                                                                   \
-  UNARY(atanh, LANES(atanhf), __builtin_atanh(x))
+  UNARY(atanh, LANES(atanhf), __builtin_atanh(x))                                                                   \
+  UNARY(gelu, gelu(x), x * double_phi(x))
 
 // Questions with a yes or no: PREDICATE(name, on a float f)
 #define SIMMIM_PREDICATES(PREDICATE)                            \

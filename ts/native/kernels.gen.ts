@@ -378,6 +378,7 @@ export const UNARY_OPS = {
   asinh: 33,
   acosh: 34,
   atanh: 35,
+  gelu: 36,
 } as const;
 
 export interface UnaryArgs {
@@ -444,6 +445,7 @@ export const BINARY_OPS = {
   prelu: 11,
   eluGrad: 12,
   bitwiseAnd: 13,
+  geluGrad: 14,
 } as const;
 
 export interface BinaryArgs {

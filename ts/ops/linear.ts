@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { kernels } from '../native';
 import { refuse, requireRank, requireShape, requireTensor, shapeText } from './arguments';
 import { fusedOp, sameData } from './fused_op';
+import { gelu } from './gelu';
 
 const OP = 'linear';
 
@@ -19,11 +20,6 @@ interface Inputs {
   weight: tf.Tensor; // [O, I]
   bias: tf.Tensor | null; // [O]
   residual: tf.Tensor | null; // [..., O]
-}
-
-/** The exact Gaussian error linear unit, x Φ(x) = x/2 (1 + erf(x / √2)) (Hendrycks & Gimpel 2016; torch's default). Any shape. */
-export function gelu(x: tf.Tensor): tf.Tensor {
-  return tf.tidy(() => tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1)));
 }
 
 const linearOp = fusedOp<Inputs, { activation: Activation }>({

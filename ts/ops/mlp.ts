@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { kernels } from '../native';
 import { refuse, requireRank, requireShape, requireTensor, shapeText } from './arguments';
 import { fusedOp, sameData } from './fused_op';
-import { gelu } from './linear';
+import { gelu } from './gelu';
 
 const OP = 'mlp';
 

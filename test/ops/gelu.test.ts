@@ -1,0 +1,4 @@
+import { checkOp } from '../helpers/check_op';
+import { geluSpec } from './gelu.cases';
+
+checkOp(geluSpec);
