@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { backward, checkpoint } from '../../ts/autodiff';
-import { dropPath, layerNorm, linear } from '../../ts/ops';
+import { dropPath, inStorage, layerNorm, linear } from '../../ts/ops';
 import { maxAbs } from '../helpers/compare';
 import { activate, allocated, COMPOSED, lacking, OWN } from '../helpers/devices';
 import { maxAbsDiff } from '../helpers/golden';
@@ -247,6 +247,28 @@ describe.each([COMPOSED, OWN])('$name', (device) => {
       },
     });
     expect(written.sort()).toEqual(device.backend === 'cpu' ? [] : [0, 1, 2, 3]);
+    for (const index of written) expect(Array.from((places[index] as tf.Tensor).dataSync())).toEqual(gradients[index]);
+    tf.dispose([value, x, ...places]);
+  });
+
+  test('a place for a gradient is also offered to whoever multiplies with a copy of the variable in another storage', () => {
+    const [w, shared] = [variable([4, 4], 1), variable([4, 4], 2)];
+    const x = tf.randomNormal([5, 4], 0, 1, 'float32', 6);
+    const loss = (): tf.Scalar => {
+      const z = linear(linear(inStorage(x, 'bf16'), inStorage(w, 'bf16'), null), inStorage(shared, 'bf16'), null);
+      return tf.sum(inStorage(linear(z, inStorage(shared, 'bf16'), null), 'f32')) as tf.Scalar;
+    };
+    const { gradients } = streamed(loss);
+    const places = variables.map(({ shape }) => tf.fill(shape, NaN));
+    const written: number[] = [];
+    const value = backward(loss, variables, {
+      place: (index) => places[index] as tf.Tensor,
+      onGrad: (index, gradient) => {
+        if (gradient === null) written.push(index);
+        else expect(Array.from(gradient.dataSync())).toEqual(gradients[index]);
+      },
+    });
+    expect(written).toEqual(device.backend === 'cpu' ? [] : [0]);
     for (const index of written) expect(Array.from((places[index] as tf.Tensor).dataSync())).toEqual(gradients[index]);
     tf.dispose([value, x, ...places]);
   });

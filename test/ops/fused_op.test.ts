@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, test } from 'vitest';
 import { loadAddon } from '../../ts/native';
-import { linear, maskTokens } from '../../ts/ops';
+import { layerNorm, linear, maskTokens } from '../../ts/ops';
 import { fusedOp } from '../../ts/ops/fused_op';
 import { activate, COMPOSED, lacking, OWN } from '../helpers/devices';
 
@@ -32,6 +32,29 @@ describe('fusedOp', () => {
     expect(forward).toBe(1);
     expect(calls(() => void tf.grads((x: tf.Tensor, token: tf.Tensor) => maskTokens(x, { token, mask }))(inputs, dy))).toBe(2);
     tf.dispose([...inputs, mask, dy]);
+  });
+
+  test.skipIf(lacking('layer_norm'))('a result that is cheap to make is not kept for gradients, which are the same bits', async () => {
+    await activate(OWN);
+    const [x, gamma, beta, weight] = [tf.randomNormal([64, 40], 0, 1, 'float32', 1), tf.ones([40]), tf.zeros([40]), tf.randomNormal([8, 40], 0, 1, 'float32', 2)] as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];
+    const gradient = (keeps: boolean): { values: number[]; held: number } => {
+      let held = 0;
+      const f = (w: tf.Tensor): tf.Tensor => {
+        const before = tf.memory().numDataBuffers;
+        const y = tf.tidy(() => {
+          const normed = layerNorm(x, gamma, beta, 1e-5);
+          return linear(keeps ? tf.reshape(normed, [64, 40]) : normed, w, null); // another tensor over the same values has no recipe
+        });
+        held = tf.memory().numDataBuffers - before;
+        return y;
+      };
+      const values = tf.tidy(() => Array.from(tf.grad(f)(weight).dataSync()));
+      return { values, held };
+    };
+    const [kept, again] = [gradient(true), gradient(false)];
+    expect(again.values).toEqual(kept.values);
+    expect(kept.held - again.held).toBe(1);
+    tf.dispose([x, gamma, beta, weight]);
   });
 
   test('gives the optional inputs that are there their gradient, and no more', async () => {

@@ -177,6 +177,27 @@ export function takeGradient(x: tf.Tensor, accept: (gradient: tf.Tensor) => bool
   return underWay?.take(x, accept) ?? null;
 }
 
+/** What a tensor is another form of, with one gradient for both. */
+const standsFor = new WeakMap<tf.Tensor, tf.Tensor>();
+
+/**
+ * Says that `output` holds the values of `input` in another form and hands its gradient on as it is: a place for the gradient of
+ * `input` is then offered to whoever makes the gradient of `output`.
+ */
+export function standIn(output: tf.Tensor, input: tf.Tensor): void {
+  standsFor.set(output, input);
+}
+
+/** Offers places for inputs to the makers of their stand-ins' gradients as well. */
+function passOffersOn(tape: readonly TapeNode[], { onPath, uses }: Plan, offers: Map<number, () => tf.TensorInfo | null>): void {
+  tape.forEach(({ inputs, outputs }, i) => {
+    const output = outputs[0] as tf.Tensor;
+    const input = onPath[i] ? standsFor.get(output) : undefined;
+    const offer = input && offers.get(input.id);
+    if (offer && uses.get(output.id) === 1 && Object.values(inputs).every(({ id }) => id === input.id)) offers.set(output.id, offer);
+  });
+}
+
 /** Runs a node's gradient function as the node under way. */
 function ask(node: TapeNode, dys: tf.Tensor[], own: UnderWay): ReturnType<NonNullable<TapeNode['gradient']>> {
   const outer = underWay;
@@ -188,7 +209,7 @@ function ask(node: TapeNode, dys: tf.Tensor[], own: UnderWay): ReturnType<NonNul
   }
 }
 
-/** Adds the gradients of a node's inputs, given those of its outputs; returns the inputs whose gradient was written to a place of `offers`. */
+/** Adds the gradients of a node's inputs, given those of its outputs; returns the ids of inputs whose gradient was written to a place of `offers`. */
 function stepBack(node: TapeNode, live: Set<number>, gradients: Gradients, offers: ReadonlyMap<number, () => tf.TensorInfo | null>): ReadonlySet<number> {
   if (node.gradient == null) {
     throw new SimmimError('unsupported', 'backward', `tfjs kernel ${node.kernelName} has no gradient and lies between the loss and a variable`);
@@ -236,16 +257,19 @@ export function pullBack(f: () => tf.Tensor, xs: readonly tf.Tensor[], dy: tf.Te
     for (const node of tape) tf.dispose(node.saved);
     throw new SimmimError('invalid_argument', 'checkpoint', `block gave [${y.shape}] when run again, [${dy.shape}] at first: it must be a function of its inputs`);
   }
-  const { onPath, live, completeAt, uses } = plan(tape, xs, y);
+  const walk = plan(tape, xs, y);
+  const { onPath, live, completeAt, uses } = walk;
   tape.forEach((node, i) => onPath[i] || tf.dispose(node.saved));
   const seed = dy ? tf.clone(dy) : tf.onesLike(y);
   const gradients = new Gradients(seed.id);
   const offers = new Map<number, () => tf.TensorInfo | null>();
   const { place } = sink;
   if (place) xs.forEach(({ id }, index) => uses.get(id) === 1 && offers.set(id, () => place(index)));
-  const give = (index: number, taken: ReadonlySet<number>): void => {
+  passOffersOn(tape, walk, offers);
+  const placed = new Set<number>();
+  const give = (index: number): void => {
     const { id } = xs[index] as tf.Tensor;
-    sink.onGrad(index, taken.has(id) ? null : (gradients.get(id) as tf.Tensor));
+    sink.onGrad(index, placed.has(id) ? null : (gradients.get(id) as tf.Tensor));
     gradients.drop(id);
   };
   gradients.add(y.id, seed);
@@ -253,14 +277,15 @@ export function pullBack(f: () => tf.Tensor, xs: readonly tf.Tensor[], dy: tf.Te
     for (let i = tape.length - 1; i >= 0; i--) {
       const node = tape.pop() as TapeNode;
       if (!onPath[i]) continue;
-      let taken: ReadonlySet<number>;
       try {
-        taken = stepBack(node, live, gradients, offers);
+        const [output] = node.outputs as [tf.Tensor];
+        if (placed.has(output.id)) placed.add((standsFor.get(output) as tf.Tensor).id);
+        else stepBack(node, live, gradients, offers).forEach((id) => placed.add(id));
       } finally {
         tf.dispose(node.saved);
       }
       for (const output of node.outputs) gradients.drop(output.id);
-      for (const index of completeAt.get(i) ?? []) give(index, taken);
+      for (const index of completeAt.get(i) ?? []) give(index);
     }
   } catch (error) {
     y.dispose();

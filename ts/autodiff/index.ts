@@ -1,3 +1,3 @@
-export { backward, gradientPlace, takeGradient, type GradientSink } from './backward';
+export { backward, gradientPlace, standIn, takeGradient, type GradientSink } from './backward';
 export { checkpoint } from './checkpoint';
 export { untaped } from './untaped';

@@ -1,10 +1,10 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { dropPath } from '../ops/drop_path';
-import { inStorage } from '../ops/in_storage';
 import { layerNorm } from '../ops/layer_norm';
 import { linear } from '../ops/linear';
 import { mlp } from '../ops/mlp';
 import { patchEmbed } from '../ops/patch_embed';
+import { scaleRows } from '../ops/scale_rows';
 import type { Context, Policy } from './context';
 import type { Init } from './init';
 import type { Parameter } from './module';
@@ -88,8 +88,7 @@ export class LayerNorm {
 
 /** gamma [out] times the rows of a linear map: LayerScale acts on the weights, which are smaller than the activations it would need kept. */
 export function scaledRows(weight: Parameter, bias: Parameter, gamma: Parameter, ctx: Policy): { weight: tf.Tensor; bias: tf.Tensor } {
-  const scaled = tf.mul(weight.value, tf.reshape(gamma.value, [gamma.size, 1]));
-  return { weight: ctx.precision === 'bf16' ? inStorage(scaled, 'bf16') : scaled, bias: tf.mul(bias.value, gamma.value) };
+  return { weight: scaleRows(weight.value, gamma.value, ctx.precision), bias: tf.mul(bias.value, gamma.value) };
 }
 
 /** fc2(gelu(fc1(x))) with exact erf GELU. */

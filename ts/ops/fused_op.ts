@@ -27,6 +27,12 @@ export interface Saved<I> {
   through(input: keyof I): tf.Tensor | null;
 }
 
+/** How a result is made again. */
+export interface Remade {
+  from: readonly tf.Tensor[];
+  make(backend: NativeBackend, from: readonly tf.Tensor[]): tf.TensorInfo;
+}
+
 /** The half of an op that runs on our own backend: one kernel, and one call for all its gradients. */
 export interface NativeHalf<I extends OpInputs<I>, A extends object> {
   /**
@@ -38,6 +44,11 @@ export interface NativeHalf<I extends OpInputs<I>, A extends object> {
   differentiable: readonly (keyof I & string)[];
   /** Inputs that the gradient reads. */
   save: readonly (keyof I & string)[];
+  /**
+   * For a result that is cheap to make: an op that would save it for its gradient keeps the tensors `from` instead, which others
+   * keep anyway, and makes it once more when it is needed, with the same bits. Null where the result has to be kept.
+   */
+  again?(inputs: I, attrs: A): Remade | null;
   /** One native call: the gradient of every differentiable input that was given. */
   gradient(backend: NativeBackend, dy: tf.TensorInfo, saved: Saved<I>, attrs: A): { [K in keyof I]?: tf.TensorInfo };
 }
@@ -149,11 +160,11 @@ function runWithGradient<I extends OpInputs<I>, A extends object>(name: string, 
     return result as tf.Tensor;
   }
   const given = half.differentiable.filter((key) => inputs[key] !== null);
-  const savedInputs = half.save.filter((key) => inputs[key] !== null);
+  const keeping = half.save.filter((key) => inputs[key] !== null).map((key) => new Kept(key, inputs[key] as tf.Tensor));
   const op = tf.customGrad((...args: unknown[]) => {
     const save = args[args.length - 1] as tf.GradSaveFunc;
     const outputs = runKernel(name, inputs, attrs, true);
-    save([...savedInputs.map((key) => inputs[key] as tf.Tensor), ...outputs.slice(1)]);
+    save([...keeping.flatMap(({ tensors }) => tensors), ...outputs.slice(1)]);
     const gradFunc = (dy: tf.Tensor, tensors: tf.Tensor[]): tf.Tensor[] => {
       const backend = tf.backend() as NativeBackend;
       const out = (key: keyof I, shape: readonly number[]): tf.TensorInfo => {
@@ -162,9 +173,12 @@ function runWithGradient<I extends OpInputs<I>, A extends object>(name: string, 
         backend.refInPlace(place);
         return sameData(backend, place);
       };
-      const saved: Saved<I> = { inputs: {}, outputs: tensors.slice(savedInputs.length), given: (key) => inputs[key] !== null, out, through: (key) => gradientThrough(backend, inputs[key]) };
-      savedInputs.forEach((key, i) => (saved.inputs[key] = tensors[i] as tf.Tensor));
+      const rest = [...tensors];
+      const found: Saved<I>['inputs'] = {};
+      for (const kept of keeping) found[kept.key] = kept.take(backend, rest);
+      const saved: Saved<I> = { inputs: found, outputs: rest, given: (key) => inputs[key] !== null, out, through: (key) => gradientThrough(backend, inputs[key], found[key]) };
       const gradients = half.gradient(backend, dy, saved, attrs);
+      for (const kept of keeping) kept.done();
       return given.map((key) => {
         const info = gradients[key];
         if (info === undefined) throw new SimmimError('internal', name, `its gradient has none for ${key}`);
@@ -173,11 +187,46 @@ function runWithGradient<I extends OpInputs<I>, A extends object>(name: string, 
     };
     return { value: outputs[0] as tf.Tensor, gradFunc };
   });
-  return op(...given.map((key) => inputs[key] as tf.Tensor));
+  const result = op(...given.map((key) => inputs[key] as tf.Tensor));
+  const again = half.again?.(inputs, attrs);
+  if (again) remade.set(result, again);
+  return result;
 }
 
-function gradientThrough(backend: NativeBackend, input: tf.Tensor | null): tf.Tensor | null {
-  return input && takeGradient(input, (sum) => backend.storageOf(sum) === backend.storageOf(input));
+/** Results that need not be kept. */
+const remade = new WeakMap<tf.Tensor, Remade>();
+
+/** An input that a gradient reads: the tensor itself, or what it is made from again. */
+class Kept<K> {
+  readonly tensors: readonly tf.Tensor[];
+  private readonly recipe: Remade | undefined;
+  private made: tf.Tensor | null = null;
+
+  constructor(
+    readonly key: K,
+    input: tf.Tensor,
+  ) {
+    this.recipe = remade.get(input);
+    this.tensors = this.recipe?.from ?? [input];
+  }
+
+  /** The input, from what was saved for it at the front of `saved`, which it takes off. */
+  take(backend: NativeBackend, saved: tf.Tensor[]): tf.Tensor {
+    const own = saved.splice(0, this.tensors.length);
+    if (!this.recipe) return own[0] as tf.Tensor;
+    return (this.made = tf.engine().makeTensorFromTensorInfo(this.recipe.make(backend, own)));
+  }
+
+  /** Frees it if it was made. */
+  done(): void {
+    this.made?.dispose();
+    this.made = null;
+  }
+}
+
+/** `saved`: what was kept of the input, which may be gone itself. */
+function gradientThrough(backend: NativeBackend, input: tf.Tensor | null, saved: tf.Tensor | undefined): tf.Tensor | null {
+  return input && takeGradient(input, (sum) => backend.storageOf(sum) === backend.storageOf(saved ?? input));
 }
 
 /** Another reference to a tensor, for a gradient that is dy itself. */

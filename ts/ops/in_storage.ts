@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { standIn } from '../autodiff';
 import type { NativeBackend } from '../backend/backend';
 import { kernels, type StorageDType } from '../native';
 import { refuse, requireShape, requireTensor } from './arguments';
@@ -45,7 +46,10 @@ export function inStorage(x: tf.Tensor, storage: FloatStorage, copy: tf.Tensor |
   requireTensor(OP, 'x', x);
   if (storage !== 'f32' && storage !== 'bf16') refuse(OP, `storage is '${String(storage)}', expected 'f32' or 'bf16'`);
   if (copy) requireShape(OP, 'copy', copy, x.shape, 'the shape of x');
-  return inStorageOp({ x, copy }, { storage, from: storageOf(x) });
+  const from = storageOf(x);
+  const y = inStorageOp({ x, copy }, { storage, from });
+  if (from === 'f32') standIn(y, x); // gradients of weights are f32 whatever the weights are multiplied in
+  return y;
 }
 
 /** How a tensor's values lie in native memory; 'f32' on backends that know one storage only. */

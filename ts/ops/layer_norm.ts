@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import type { NativeBackend } from '../backend/backend';
 import { kernels } from '../native';
 import { refuse, requireNumber, requireShape, requireTensor } from './arguments';
 import { fusedOp, sameData } from './fused_op';
@@ -13,7 +14,30 @@ interface Inputs {
   residual: tf.Tensor | null; // [..., C]
 }
 
-const layerNormOp = fusedOp<Inputs, { eps: number; storage: FloatStorage }>({
+interface Attrs {
+  eps: number;
+  storage: FloatStorage;
+}
+
+/** Normalises; `taping` also gives what the gradient needs, the mean and 1 / the deviation of each row. */
+function run(b: NativeBackend, { x, gamma, beta, residual }: Inputs, { eps, storage }: Attrs, taping: boolean): tf.TensorInfo[] {
+  const rows = x.size / (x.shape[x.rank - 1] as number);
+  const y = residual ? b.outputLike(residual) : b.output(x.shape, 'float32', storage);
+  const [mean, rstd] = taping ? [b.output([rows]), b.output([rows])] : [];
+  kernels.layerNorm({
+    x: b.ref(x),
+    gamma: b.ref(gamma),
+    beta: b.ref(beta),
+    residual: residual && b.ref(residual),
+    y: b.outRef(y),
+    mean: mean && b.outRef(mean),
+    rstd: rstd && b.outRef(rstd),
+    eps,
+  });
+  return mean && rstd ? [y, mean, rstd] : [y];
+}
+
+const layerNormOp = fusedOp<Inputs, Attrs>({
   name: 'LayerNorm',
   composed({ x, gamma, beta, residual }, { eps }) {
     const channels = x.shape[x.rank - 1] as number;
@@ -25,22 +49,12 @@ const layerNormOp = fusedOp<Inputs, { eps: number; storage: FloatStorage }>({
     return residual ? tf.add(residual, y) : y;
   },
   native: {
-    kernel(b, { x, gamma, beta, residual }, { eps, storage }, taping) {
-      const rows = x.size / (x.shape[x.rank - 1] as number);
-      const y = residual ? b.outputLike(residual) : b.output(x.shape, 'float32', storage);
-      const [mean, rstd] = taping ? [b.output([rows]), b.output([rows])] : [];
-      kernels.layerNorm({
-        x: b.ref(x),
-        gamma: b.ref(gamma),
-        beta: b.ref(beta),
-        residual: residual && b.ref(residual),
-        y: b.outRef(y),
-        mean: mean && b.outRef(mean),
-        rstd: rstd && b.outRef(rstd),
-        eps,
-      });
-      return mean && rstd ? [y, mean, rstd] : [y];
-    },
+    kernel: run,
+    // One pass over x, against memory as large as the result for as long as the step: linear maps behind norms need it again only once.
+    again: (inputs, attrs) => (inputs.residual ? null : {
+      from: [inputs.x, inputs.gamma, inputs.beta],
+      make: (b, [x, gamma, beta]) => run(b, { x, gamma, beta, residual: null } as Inputs, attrs, false)[0] as tf.TensorInfo,
+    }),
     differentiable: ['x', 'gamma', 'beta', 'residual'],
     save: ['x', 'gamma'],
     gradient(b, dy, { inputs, outputs, given, through, out }) {

@@ -55,12 +55,15 @@ export function planModel(model: PartialRecipe['model']): Plan {
   const parameters = countParameters(built);
   const [height, width] = encoder.imageSize;
   const cells = (height / encoder.stride) * (width / encoder.stride);
-  const rest = cells * encoder.channels + 9 * height * width;
+  const [image, prediction] = [3 * height * width, 6 * height * width]; // the prediction with its gradient
+  const rest = cells * encoder.channels + image;
   const headMacs = cells * encoder.channels * 3 * encoder.stride ** 2;
   return {
     encoder, parameters, encoderParameters: countParameters(encoder),
     encoderMacs: cost.macs, trainingFlops: 6 * (cost.macs + headMacs), recomputedFlops: 6 * (cost.macs + headMacs) + 2 * cost.blocks,
-    activationBytes: 4 * (cost.kept + rest), checkpointedBytes: 4 * (cost.inputs + cost.largest + rest), stateBytes: 16 * parameters, optimizerBytes: 8 * parameters,
+    activationBytes: 4 * (cost.kept + prediction + rest),
+    checkpointedBytes: 4 * (cost.inputs + Math.max(cost.largest, prediction) + rest), // the prediction is gone when blocks run again
+    stateBytes: 16 * parameters, optimizerBytes: 8 * parameters,
   };
 }
 
@@ -70,11 +73,11 @@ function greatestMask([h = 1, w = 1]: readonly number[]): number {
 }
 
 /**
- * A block of `tokens` tokens of width `c`, each attending to `seen` others. Kept: block input, norm, q k v,
- * attention output, second residual and norm (8 c) and the input of the GELU (ratio * c); SwinV2's norms follow the
- * branches and their outputs are kept by the sums as well (`widths` 10).
+ * A block of `tokens` tokens of width `c`, each attending to `seen` others. Kept: block input, q k v, attention output and
+ * second residual (6 c; the norms' results are made again) and the input of the GELU (ratio * c); SwinV2's norms follow the
+ * branches, whose ends are kept as well, and so are the norms' results (`widths` 10).
  */
-function blockCost(tokens: number, c: number, seen: number, ratio: number, widths = 8): Cost {
+function blockCost(tokens: number, c: number, seen: number, ratio: number, widths = 6): Cost {
   const products = 4 * c * c + 2 * seen * c + 2 * ratio * c * c;
   const kept = tokens * c * (widths + ratio);
   return { macs: tokens * products, blocks: tokens * products, kept, inputs: tokens * c, largest: kept };
@@ -96,11 +99,11 @@ function swinCost(config: SwinConfig | SwinV2Config): Cost {
     const [h, w] = stage.resolution;
     const c = stage.channels;
     const { window } = planWindow(stage.resolution, windowSize, false);
-    const block = blockCost(h * w, c, window[0] * window[1], mlpRatio, isV2(config) ? 10 : 8);
+    const block = blockCost(h * w, c, window[0] * window[1], mlpRatio, isV2(config) ? 10 : 6);
     add(stage.depth * (block.macs + 2 * h * w * c), stage.depth * block.kept, stage.depth * block.inputs);
     total.blocks += stage.depth * block.macs;
     total.largest = Math.max(total.largest, block.largest);
-    if (i + 1 < stages.length) add((h / 2) * (w / 2) * 8 * c * c + (isV2(config) ? (h * w * c) / 2 : h * w * c), h * w * c * 2);
+    if (i + 1 < stages.length) add((h / 2) * (w / 2) * 8 * c * c + (isV2(config) ? (h * w * c) / 2 : h * w * c), h * w * c * (isV2(config) ? 2 : 1));
   });
   const last = stages[stages.length - 1];
   if (last) add((last.channels * rows * columns) / 2 ** stages.length, last.channels * last.resolution[0] * last.resolution[1]);

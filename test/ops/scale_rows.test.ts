@@ -1,0 +1,4 @@
+import { checkOp } from '../helpers/check_op';
+import { scaleRowsSpec } from './scale_rows.cases';
+
+checkOp(scaleRowsSpec);
