@@ -42,22 +42,8 @@ function peakBytes(): number {
 
 /** Forward, backward, clip 5 and AdamW on one batch of noise: what the trainer does between two batches, recorded or eager. */
 function stepJob({ model = '', batch = 8, recorded = true, precision = 'f32', checkpointing = false }: Request): Job {
-  const recipe = train.parseRecipe({ model: { encoder: model, imageSize: model.startsWith('vit') ? 224 : 192, checkpointing }, train: { precision, recorded } } as never);
-  const built = train.buildModel(recipe);
-  const buffers = train.buildBuffers(built, recipe);
-  const state = new train.StepState(0);
-  const step = new train.TrainingStep(new train.MaskedTask(built.model, built.masking, 0), buffers, state, { accumulation: 1, clip: 5, clipEveryMicroStep: false, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.05, precision, recorded });
-  const [height, width] = train.imageSizeOf(recipe);
-  const noise = tf.randomNormal([batch, 3, height, width], 0, 1, 'float32', 1);
-  const images = { shape: noise.shape, dtype: 'float32', values: noise.dataSync<'float32'>().slice() } as const;
-  noise.dispose();
-  let update = 0;
-  return async () => {
-    state.writeClock(update, 0);
-    const { done } = step.micro({ images });
-    const [{ loss }] = await Promise.all([step.apply(1e-4, ++update), done]);
-    return loss;
-  };
+  const step = new train.NoiseStep(train.parseRecipe({ model: { encoder: model, imageSize: model.startsWith('vit') ? 224 : 192, checkpointing }, train: { precision, recorded } } as never), batch);
+  return () => step.run();
 }
 
 async function answer(request: Request, job: Job | null): Promise<{ reply: object; job: Job | null }> {

@@ -10,6 +10,7 @@ import { collect, wholeNumber } from './arguments';
 import { registerAblate } from './ablate';
 import { registerAvgDist } from './avgdist';
 import { addDeviceOption } from './backend';
+import { registerBench } from './bench';
 import { registerCluster } from './cluster';
 import { registerConvert } from './convert';
 import { doctor } from './doctor';
@@ -80,6 +81,7 @@ export function program(): Command {
   registerStats(cli, print);
   registerTokenizer(cli, print);
   registerPlan(cli, print);
+  registerBench(cli, print);
   registerPack(cli, print);
   registerCluster(cli, print);
   cli.command('doctor').description('check this installation').action(() => doctor(print));

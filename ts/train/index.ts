@@ -11,6 +11,7 @@ export { openRun, versions, type OpenRun } from './run';
 export { openRunData, type RunData } from './run_data';
 export { initialRate, learningRate, makeSchedule, SCHEDULES, type Schedule, type ScheduleName } from './schedule';
 export { TrainingStep, type HostBatch, type HostTensor, type StepObjective, type StepOptions } from './step';
+export { benchStep, NoiseStep, type StepFigures } from './step_bench';
 export { DeviceInput, StepState } from './step_state';
 export { Timetable } from './timetable';
 export { Trainer, type Reporter, type RunSummary, type TrainerParts } from './trainer';
