@@ -48,17 +48,17 @@ Napi::Value Info(const Napi::CallbackInfo& info) {
 
 Napi::Value SetThreads(const Napi::CallbackInfo& info) {
   return guarded(info, "setThreads", [&]() -> Napi::Value {
-    const double n = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : 0;
-    if (!(n >= 1 && n <= 1024)) fail("threads is %g, expected 1 to 1024", n);
+    const int32_t n = int32_argument(info[0], 0);
+    if (n < 1 || n > 1024) fail("threads is %d, expected 1 to 1024", n);
     Environment::of(info.Env()).join();
-    set_thread_count(static_cast<int>(n));
+    set_thread_count(n);
     return info.Env().Undefined();
   });
 }
 
 Napi::Value SetIsa(const Napi::CallbackInfo& info) {
   return guarded(info, "setIsa", [&]() -> Napi::Value {
-    const std::string wanted = info[0].ToString().Utf8Value();
+    const std::string wanted = info[0].IsString() ? info[0].As<Napi::String>().Utf8Value() : "";
     for (int i = 0; i < kIsaLevels; i++)
       if (wanted == name_of(static_cast<Isa>(i))) {
         Environment::of(info.Env()).join();  // what was asked for before runs at the level of then

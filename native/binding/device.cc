@@ -8,7 +8,7 @@ namespace simmim {
 
 int device_argument(Environment& environment, const Napi::Value& value) {
   if (value.IsUndefined()) return 0;
-  const int number = value.IsNumber() ? value.As<Napi::Number>().Int32Value() : -1;
+  const int number = int32_argument(value, -1);
   environment.device(number);
   return number;
 }
@@ -59,7 +59,7 @@ Napi::Value OpenDevice(const Napi::CallbackInfo& info) {
   return guarded(info, "openDevice", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     const PluginLibrary& library = plugin_argument(info[0]);
-    const int number = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : -1;
+    const int number = int32_argument(info[1], -1);
     const std::string name = std::string(library.plugin().name) + ":" + std::to_string(number);
     for (size_t i = 0; i < e.attached.size(); i++)
       if (e.attached[i]->device->name() == name) return Napi::Number::New(info.Env(), static_cast<double>(i + 1));

@@ -103,6 +103,12 @@ struct Bytes {
 };
 Bytes bytes_argument(const Napi::Value& value, const char* name);
 Handle handle_argument(const Napi::Value& value);
+/// A number that is an int32; `otherwise` for anything else: none is rounded or wrapped to one that means something.
+int32_t int32_argument(const Napi::Value& value, int32_t otherwise);
+/// Throws for anything but an integer of 0 to 2^53.
+size_t size_argument(const Napi::Value& value, const char* name);
+/// Whether a typed array lies in shared memory: that cannot be taken away (detached) while somebody else uses it.
+bool is_shared(const Napi::Value& array);
 /// Where the bytes of writeInto and writeLater (handle, typedArray, byteOffset) go, checked to fit.
 struct Write {
   Device& device;

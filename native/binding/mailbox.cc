@@ -197,6 +197,7 @@ void run_kernel(Environment& environment, int id, int device_number, const Kerne
     if (on_host && !has_values(environment, kernel, args)) own = std::make_shared<Verdict>();
     else check_values(device, kernel, args);
   }
+  if (!has_results(id, args)) return memory.commit();
   Workspace workspace(environment.storages.arena(device_number), on_host ? kernel.workspace_bytes(args) : kernel.cuda_workspace_bytes(args));
   kernel.set_workspace(args, workspace.data());
   // Memory that is given back while the call waits is handed out again only to work behind it.
@@ -217,8 +218,8 @@ void run_kernel(Environment& environment, int id, int device_number, const Kerne
 Napi::Value Call(const Napi::CallbackInfo& info) {
   Environment& environment = Environment::of(info.Env());
   // The kernel's number, and above it the device's.
-  const int32_t number = info[0].As<Napi::Number>().Int32Value();
-  const int id = number & 0xffff, device = number >> 16;
+  const int32_t number = int32_argument(info[0], -1);
+  const int id = number < 0 ? -1 : number & 0xffff, device = number >> 16;
   const char* op = "call";
   guarded(info, op, [&] {
     const KernelInfo& kernel = kernel_at(id);
@@ -234,18 +235,45 @@ Napi::Value Call(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+/// The elements of one of the two arrays.
+template <class T>
+T* mailbox_argument(const Napi::Value& value, napi_typedarray_type type, const char* name, int32_t* count) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) fail("%s is not the typed array that is expected", name);
+  if (!is_shared(value)) fail("%s does not lie in a SharedArrayBuffer, where it stays for good", name);
+  const Bytes bytes = bytes_argument(value, name);
+  if (bytes.size > size_t{1} << 20) fail("%s has %zu bytes, expected at most 2^20", name, bytes.size);
+  *count = static_cast<int32_t>(bytes.size / sizeof(T));
+  return reinterpret_cast<T*>(bytes.data);
+}
+
+/// Whether `new Class(code, op, message)` gives an error.
+bool makes_errors(const Napi::Value& value) {
+  if (!value.IsFunction()) return false;
+  try {
+    const auto name = Napi::String::New(value.Env(), "setMailbox");
+    bool is_error = false;
+    napi_is_error(value.Env(), value.As<Napi::Function>().New({name, name, name}), &is_error);
+    return is_error;
+  } catch (const Napi::Error&) {
+    return false;
+  }
+}
+
+/// setMailbox(words, numbers, errorClass)
 Napi::Value SetMailbox(const Napi::CallbackInfo& info) {
-  Environment& environment = Environment::of(info.Env());
-  auto words = info[0].As<Napi::Int32Array>();
-  auto numbers = info[1].As<Napi::Float64Array>();
-  environment.words = Napi::Persistent(words);
-  environment.numbers = Napi::Persistent(numbers);
-  environment.word_data = words.Data();
-  environment.number_data = numbers.Data();
-  environment.word_count = static_cast<int32_t>(words.ElementLength());
-  environment.number_count = static_cast<int32_t>(numbers.ElementLength());
-  environment.error_class = Napi::Persistent(info[2].As<Napi::Function>());
-  return info.Env().Undefined();
+  return guarded(info, "setMailbox", [&]() -> Napi::Value {
+    Environment& environment = Environment::of(info.Env());
+    int32_t word_count = 0, number_count = 0;
+    int32_t* words = mailbox_argument<int32_t>(info[0], napi_int32_array, "words", &word_count);
+    double* numbers = mailbox_argument<double>(info[1], napi_float64_array, "numbers", &number_count);
+    if (!makes_errors(info[2])) fail("errorClass makes no errors");
+    environment.words = Napi::Persistent(info[0].As<Napi::Int32Array>());
+    environment.numbers = Napi::Persistent(info[1].As<Napi::Float64Array>());
+    environment.word_data = words, environment.word_count = word_count;
+    environment.number_data = numbers, environment.number_count = number_count;
+    environment.error_class = Napi::Persistent(info[2].As<Napi::Function>());
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value Schema(const Napi::CallbackInfo& info) {

@@ -50,7 +50,7 @@ void Environment::refuse_while_recording(const char* what) const {
 namespace {
 
 Program& program_argument(Environment& e, const Napi::Value& value) {
-  const int32_t id = value.IsNumber() ? value.As<Napi::Number>().Int32Value() : 0;
+  const int32_t id = int32_argument(value, 0);
   const auto found = e.programs.find(id);
   if (found == e.programs.end()) fail_as("disposed", "there is no program %d", id);
   return *found->second;
@@ -93,7 +93,8 @@ Napi::Value EndRecording(const Napi::CallbackInfo& info) {
   return guarded(info, "endRecording", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     if (!e.recording) fail("nothing is being recorded");
-    auto outputs = info[0].As<Napi::Int32Array>();
+    if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) fail("outputs is not an Int32Array of handles");
+    const auto outputs = info[0].As<Napi::Int32Array>();
     for (size_t i = 0; i < outputs.ElementLength(); i++) e.recording->program->keep(e.storages.get(outputs[i]).block);
     const uint64_t strays = e.recording->program->strays();
     if (strays > 0) {
@@ -148,14 +149,18 @@ Napi::Value ReadLater(const Napi::CallbackInfo& info) {
 }
 
 /// writeLater(handle, typedArray, byteOffset) -> Promise: overwrites the bytes after the work asked for so far and before
-/// any that is asked for later; the array must not change until then
+/// any that is asked for later. An array in shared memory must not change until then; any other is copied aside, as its
+/// memory may be detached and freed
 Napi::Value WriteLater(const Napi::CallbackInfo& info) {
   return guarded(info, "writeLater", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("writing host values into a tensor");
     const Write write = write_arguments(e, info);
     if (write.device.on_host()) {
-      const Napi::Value done = e.queue().promise(make_work([write] { write.device.write(write.to, write.source.data, write.source.size); }), info[1].As<Napi::Object>());
+      const Bytes& source = write.source;
+      const Napi::Value done = is_shared(info[1])
+          ? e.queue().promise(make_work([write] { write.device.write(write.to, write.source.data, write.source.size); }), info[1].As<Napi::Object>())
+          : e.queue().promise(make_work([write, copy = std::vector<char>(source.data, source.data + source.size)] { write.device.write(write.to, copy.data(), copy.size()); }));
       provenance_of(write.block).written = e.order.asked;
       return done;
     }
@@ -202,7 +207,7 @@ Napi::Value DisposeProgram(const Napi::CallbackInfo& info) {
     Environment& e = Environment::of(info.Env());
     program_argument(e, info[0]);
     e.join();
-    e.programs.erase(info[0].As<Napi::Number>().Int32Value());
+    e.programs.erase(int32_argument(info[0], 0));
     sweep_arenas(e);
     return info.Env().Undefined();
   });

@@ -1,4 +1,5 @@
 // Storages seen from JavaScript: allocate, upload, read, view, release, statistics.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -8,22 +9,27 @@ namespace simmim {
 namespace {
 
 DType dtype_argument(const Napi::Value& value) {
-  const int t = value.IsNumber() ? value.As<Napi::Number>().Int32Value() : -1;
+  const int t = int32_argument(value, -1);
   if (t < 0 || t >= kDTypes) fail("dtype is %d, expected 0 to %d", t, kDTypes - 1);
   return static_cast<DType>(t);
 }
 
-int64_t integer_argument(const Napi::Value& value, const char* name) {
-  const double v = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-  if (!(v >= 0 && v <= 9007199254740992.0) || v != static_cast<double>(static_cast<int64_t>(v))) fail("%s is %g, expected an integer >= 0", name, v);
-  return static_cast<int64_t>(v);
+}  // namespace
+
+int32_t int32_argument(const Napi::Value& value, int32_t otherwise) {
+  const double v = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : 0.5;
+  return v >= -2147483648.0 && v <= 2147483647.0 && v == static_cast<double>(static_cast<int32_t>(v)) ? static_cast<int32_t>(v) : otherwise;
 }
 
-}  // namespace
+size_t size_argument(const Napi::Value& value, const char* name) {
+  const double v = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+  if (!(v >= 0 && v <= 9007199254740992.0) || v != static_cast<double>(static_cast<int64_t>(v))) fail("%s is %g, expected an integer >= 0", name, v);
+  return static_cast<size_t>(v);
+}
 
 Handle handle_argument(const Napi::Value& value) {
   if (!value.IsNumber()) fail("the handle is not a number");
-  return value.As<Napi::Number>().Int32Value();
+  return int32_argument(value, 0);
 }
 
 Bytes bytes_argument(const Napi::Value& value, const char* name) {
@@ -33,10 +39,17 @@ Bytes bytes_argument(const Napi::Value& value, const char* name) {
   return {static_cast<char*>(data), value.As<Napi::TypedArray>().ByteLength()};
 }
 
+bool is_shared(const Napi::Value& array) {
+  napi_value buffer;
+  bool detachable = true;
+  if (napi_get_typedarray_info(array.Env(), array, nullptr, nullptr, nullptr, &buffer, nullptr) == napi_ok) napi_is_arraybuffer(array.Env(), buffer, &detachable);
+  return !detachable;
+}
+
 Write write_arguments(Environment& e, const Napi::CallbackInfo& info) {
   const auto& slot = e.storages.get(handle_argument(info[0]));
   const Bytes source = bytes_argument(info[1], "values");
-  const size_t offset = static_cast<size_t>(integer_argument(info[2], "byteOffset"));
+  const size_t offset = size_argument(info[2], "byteOffset");
   if (offset > slot.bytes || source.size > slot.bytes - offset) fail("%zu bytes at offset %zu do not fit a storage of %zu bytes", source.size, offset, slot.bytes);
   return {e.device(slot.device), slot.block, slot.data + offset, source};
 }
@@ -73,7 +86,7 @@ Napi::Value Allocate(const Napi::CallbackInfo& info) {
   return guarded(info, "allocate", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     const DType dtype = dtype_argument(info[0]);
-    const Handle handle = e.storages.allocate(dtype, static_cast<size_t>(integer_argument(info[1], "count")) * size_of(dtype), device_argument(e, info[2]));
+    const Handle handle = e.storages.allocate(dtype, size_argument(info[1], "count") * size_of(dtype), device_argument(e, info[2]));
     e.report_memory();
     return Napi::Number::New(info.Env(), handle);
   });
@@ -82,9 +95,31 @@ Napi::Value Allocate(const Napi::CallbackInfo& info) {
 /// Values at the start of `wanted` bytes, the rest 0.
 void write_padded(Device& device, char* data, size_t wanted, const char* from, size_t given) {
   device.write(data, from, given);
-  if (given == wanted) return;
-  const std::vector<char> rest(wanted - given);
-  device.write(data + given, rest.data(), rest.size());
+  static constexpr char zeros[65536] = {};
+  for (size_t at = given; at < wanted; at += sizeof zeros) device.write(data + at, zeros, std::min(sizeof zeros, wanted - at));
+}
+
+/// While a program is recorded its arena serves; a constant of it must not lie there, where calls before it have had temporaries: replays write those again.
+class OutsideProgram {
+ public:
+  OutsideProgram(Environment& e, int device) : e_(e), device_(device) { e.storages.set_arena(device, e.arena_of(device)); }
+  ~OutsideProgram() { e_.storages.set_arena(device_, e_.recording->program->arena()); }
+
+ private:
+  Environment& e_;
+  int device_;
+};
+
+/// Memory for a value of the host that becomes a constant of the program being recorded.
+Handle allocate_constant(Environment& e, DType dtype, size_t bytes, int device) {
+  const OutsideProgram outside(e, device);
+  const UnusedOnly unused(e.order);
+  const Handle handle = e.storages.allocate(dtype, bytes, device);
+  e.recording->program->keep(e.storages.get(handle).block);
+  e.recording->constants += bytes;
+  if (e.recording->constants <= kMaxConstants) return handle;
+  e.storages.release(handle);
+  fail_as("not_recordable", "%zu bytes of host values would be frozen into the program, the last %zu of them here (at most %zu): pass them as an input", e.recording->constants, bytes, kMaxConstants);
 }
 
 /// upload(dtype, typedArray, count, device = 0) -> handle; count may exceed the array: the rest is 0
@@ -93,25 +128,15 @@ Napi::Value Upload(const Napi::CallbackInfo& info) {
     Environment& e = Environment::of(info.Env());
     const DType dtype = dtype_argument(info[0]);
     const Bytes source = bytes_argument(info[1], "values");
-    const size_t wanted = static_cast<size_t>(integer_argument(info[2], "count")) * size_of(dtype);
+    const size_t wanted = size_argument(info[2], "count") * size_of(dtype);
     const int number = device_argument(e, info[3]);
     Device& device = e.device(number);
     const bool constant = e.recording && e.recording->device == number;
-    // A constant of a program must not lie in its arena, where calls before it have had temporaries: replays write those again.
-    if (constant) e.storages.set_arena(number, e.arena_of(number));
     const Handle handle = [&] {
+      if (constant) return allocate_constant(e, dtype, wanted, number);
       const UnusedOnly unused(e.order);  // so that it can be written now, whatever is queued
       return e.storages.allocate(dtype, wanted, number);
     }();
-    if (constant) {
-      e.storages.set_arena(number, e.recording->program->arena());
-      e.recording->program->keep(e.storages.get(handle).block);
-      e.recording->constants += wanted;
-      if (e.recording->constants > kMaxConstants) {
-        e.storages.release(handle);
-        fail_as("not_recordable", "%zu bytes of host values would be frozen into the program, the last %zu of them here (at most %zu): pass them as an input", e.recording->constants, wanted, kMaxConstants);
-      }
-    }
     char* data = e.storages.get(handle).data;
     const size_t given = source.size < wanted ? source.size : wanted;
     write_padded(device, data, wanted, source.data, given);
@@ -154,13 +179,13 @@ Napi::Value ReadInto(const Napi::CallbackInfo& info) {
 Napi::Value View(const Napi::CallbackInfo& info) {
   return guarded(info, "view", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
-    return Napi::Number::New(info.Env(), e.storages.view(handle_argument(info[0]), static_cast<size_t>(integer_argument(info[1], "byteOffset")), static_cast<size_t>(integer_argument(info[2], "byteLength")), dtype_argument(info[3])));
+    return Napi::Number::New(info.Env(), e.storages.view(handle_argument(info[0]), size_argument(info[1], "byteOffset"), size_argument(info[2], "byteLength"), dtype_argument(info[3])));
   });
 }
 
 Napi::Value Release(const Napi::CallbackInfo& info) {
   Environment& e = Environment::of(info.Env());
-  const bool released = info[0].IsNumber() && e.storages.release(info[0].As<Napi::Number>().Int32Value());
+  const bool released = e.storages.release(int32_argument(info[0], 0));
   e.report_memory();
   return Napi::Boolean::New(info.Env(), released);
 }
@@ -213,7 +238,7 @@ Napi::Value ResetPeak(const Napi::CallbackInfo& info) {
 Napi::Value FailAllocationAt(const Napi::CallbackInfo& info) {
   return guarded(info, "failAllocationAt", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
-    e.arena_of(device_argument(e, info[1])).fail_at(static_cast<uint64_t>(integer_argument(info[0], "n")));
+    e.arena_of(device_argument(e, info[1])).fail_at(size_argument(info[0], "n"));
     return info.Env().Undefined();
   });
 }

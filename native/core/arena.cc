@@ -1,6 +1,7 @@
 #include "arena.h"
 
 #include <algorithm>
+#include <cstring>
 #include <iterator>
 
 #include "error.h"
@@ -15,9 +16,9 @@ constexpr size_t kChunk = size_t{32} << 20;
 constexpr size_t kSlack = size_t{64} << 20;
 constexpr int64_t kQueuedSlack = int64_t{256} << 20;  // may be waiting for work that was put off
 #if defined(__SANITIZE_ADDRESS__)
-constexpr bool kCutsChunks = false;  // what lies beside a block is the sanitizer's, so that stray accesses show
+constexpr bool kSanitized = true;  // it is to know where every tensor ends, so that stray accesses show
 #else
-constexpr bool kCutsChunks = true;
+constexpr bool kSanitized = false;
 #endif
 
 /// What may be live and kept: what the program has needed at its peak, an eighth and some slack.
@@ -29,6 +30,12 @@ size_t class_of(size_t bytes) {
   size_t step = kAlign;
   while (step * 16 < bytes) step *= 2;
   return (bytes + step - 1) / step * step;
+}
+
+/// Something else in every block handed out, so that a result which depends on it shows.
+void fill_with_anything(void* data, size_t bytes) {
+  static thread_local unsigned char pattern = 0;
+  std::memset(data, pattern += 37, bytes);
 }
 
 bool keeps_released() { return current_order() && current_order()->keeps_released; }
@@ -56,10 +63,10 @@ Order*& current_order() {
 
 Arena::~Arena() { trim(); }
 
-bool Arena::shares_chunks(size_t bytes) const { return kCutsChunks && bytes > kLargeBlock && !device_.strict(); }
+bool Arena::shares_chunks(size_t bytes) const { return !kSanitized && bytes > kLargeBlock && !device_.strict(); }
 
 size_t Arena::size_of_block(size_t bytes) const {
-  if (device_.strict()) return bytes;
+  if (device_.strict() || kSanitized) return bytes;
   return shares_chunks(bytes) ? (bytes + kPage - 1) / kPage * kPage : class_of(bytes);
 }
 
@@ -77,6 +84,7 @@ void* Arena::allocate(size_t bytes) {
   else data = large ? cut_new_chunk(size) : ask_system(size);
   if (!data) fail_as("out_of_memory", "no %zu bytes are left on %s (%zu bytes are live)", bytes, device_.name().c_str(), stats_.live);
   if (device_.strict()) device_.poison(data, size);
+  else if (kSanitized && device_.on_host() && unused(data)) fill_with_anything(data, size);
   stats_.live += size;
   stats_.live_blocks++;
   if (stats_.live > stats_.peak) stats_.peak = stats_.live;

@@ -21,7 +21,7 @@ static Shape take_shape(Mail& mail, const char* name) {
   for (int i = 0; i < shape.rank; i++) {
     if (dims[i] < 0) fail("%s has the negative dimension %d", name, dims[i]);
     shape.dims[i] = dims[i];
-    elements *= dims[i];
+    elements *= dims[i] > 0 ? dims[i] : 1;  // so that the product of any of them can be computed
   }
   if (elements > 1e12) fail("%s would have %g elements", name, elements);
   return shape;

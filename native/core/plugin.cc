@@ -111,17 +111,17 @@ const PluginLibrary& PluginLibrary::open(const std::string& path, uint64_t kerne
   static std::mutex mutex;
   static std::map<std::string, std::unique_ptr<PluginLibrary>> opened;
   const std::lock_guard<std::mutex> lock(mutex);
-  auto& entry = opened[path];
-  if (entry) return *entry;
+  if (const auto known = opened.find(path); known != opened.end()) return *known->second;
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) fail_as("not_found", "the plugin %s cannot be opened: %s", path.c_str(), dlerror());
+  std::unique_ptr<void, int (*)(void*)> unless_kept(library, dlclose);
   auto* get = reinterpret_cast<const Plugin* (*)()>(dlsym(library, "simmim_plugin"));
   if (!get) fail_as("unsupported", "%s is not a plugin of simmim: it has no simmim_plugin", path.c_str());
   const Plugin* plugin = get();
   if (plugin->api != kPluginApi) fail_as("unsupported", "the plugin %s speaks version %u of the interface, this addon version %u: build both from the same sources", path.c_str(), plugin->api, kPluginApi);
   if (plugin->kernels != kernels) fail_as("unsupported", "the plugin %s has other kernels than this addon: build both from the same sources", path.c_str());
-  entry.reset(new PluginLibrary(path, plugin));
-  return *entry;
+  unless_kept.release();
+  return *opened.emplace(path, std::unique_ptr<PluginLibrary>(new PluginLibrary(path, plugin))).first->second;
 }
 
 std::string PluginLibrary::describe() const {

@@ -10,6 +10,7 @@
 #include "gemm_pack.h"
 #include "isa.h"
 #include "thread_pool.h"
+#include "usable_threads.h"
 
 namespace simmim::SIMMIM_ISA {
 namespace {
@@ -177,7 +178,7 @@ int64_t slice_count(const Gemm& g) {
 /// The cut of rows and columns with the least modelled time: tiles' arithmetic, packing, rounds of threads.
 Grid choose_grid(const Gemm& g) {
   Grid best{};
-  const int64_t slices = slice_count(g), threads = thread_count(), thickness = round_up(ceil_div(g.k, slices), 16);
+  const int64_t slices = slice_count(g), threads = usable_threads(), thickness = round_up(ceil_div(g.k, slices), 16);
   const double work = static_cast<double>(g.m) * g.n * g.k;
   const int64_t most = work < 2e5 ? 1 : work / threads > 3e8 ? 2 * threads : threads;
   double least = 0;

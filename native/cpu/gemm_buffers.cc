@@ -13,7 +13,7 @@ struct Buffer {
   ~Buffer() { ::operator delete(data, std::align_val_t{64}); }
 };
 
-thread_local Buffer buffers[5];
+thread_local Buffer buffers[6];
 
 }  // namespace
 

@@ -17,7 +17,7 @@ struct GemmKernels {
 /// Those on native bf16 dot products, with AVX-512's tile; defined where SIMMIM_BF16_DOT is.
 const GemmKernels& bf16_dot_kernels();
 
-enum class GemmBuffer : int { packed_a, packed_b, partial, slices, attention };
+enum class GemmBuffer : int { packed_a, packed_b, partial, slices, attention, patches };
 
 /// Scratch of this thread, kept for reuse: at least `floats` floats, 64-byte aligned, valid until the thread asks
 /// for the same buffer again. Not compiled per level, because it needs the runtime library.

@@ -4,6 +4,8 @@
 // on a futex. The pool is never joined at exit: a Node process may end at any time.
 #include "thread_pool.h"
 
+#include "usable_threads.h"
+
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -142,6 +144,7 @@ Pool& pool() {
 }  // namespace
 
 int thread_count() { return pool().threads(); }
+int usable_threads() { return inside_job ? 1 : pool().threads(); }
 void set_thread_count(int threads) { pool().resize(threads); }
 
 void parallel_run(int64_t items, void (*fn)(void* context, int64_t item), void* context) {

@@ -75,6 +75,8 @@ Gemm product(int64_t m, int64_t n, int64_t k, const float* a, const float* b, fl
 }
 
 constexpr int64_t kNarrowRows = 64;
+/// Whether results of `n` channels from patches of `depth` values are computed in one register per row.
+SIMMIM_INLINE bool is_narrow(int64_t depth, int64_t n) { return n <= kLanes && depth <= 16384; }
 
 /// [K, kLanes] from [K, n], zeros behind.
 void pad_filter(const float* filter, int64_t k, int64_t n, float* to) {
@@ -105,6 +107,48 @@ void turn_filter(const Tensor& filter, const GradientClass* axes, float* to) {
   });
 }
 
+/// Rows [begin, end) of the results of a product with patches of x; `padded` for narrow ones.
+struct PatchProduct {
+  const Tensor& x;
+  const Window& w;
+  const int64_t* extent;
+  bool direct;  // x itself are the patches
+  int64_t depth, channels;
+  const float *filter, *padded, *bias;
+
+  SIMMIM_INLINE bool narrow() const { return is_narrow(depth, channels); }
+  SIMMIM_INLINE int64_t rows_at_a_time() const { return narrow() ? kNarrowRows : block_rows(depth); }
+  void multiply(int64_t rows, const float* patches, float* y) const {
+    if (narrow()) return narrow_product(rows, channels, depth, patches, padded, bias, y);
+    Gemm g = product(rows, channels, depth, patches, filter, y);
+    g.bias = bias;
+    gemm(g);
+  }
+  /// This thread's scratch: patches of so many rows, and room for their results behind.
+  float* scratch(int64_t rows) const { return gemm_buffer(GemmBuffer::patches, static_cast<size_t>(rows * (depth + channels))); }
+  /// By the calling thread alone.
+  void run_block(int64_t begin, int64_t end, float* patches, float* y) const {
+    if (!direct) lay_out_rows(x, w, extent, begin, end, patches);
+    multiply(end - begin, direct ? x.f32() + begin * depth : patches, y);
+  }
+  /// By all threads together, with memory for the patches.
+  void run_shared(int64_t begin, int64_t end, float* patches, float* y) const {
+    if (!direct) lay_out(x, w, extent, begin, end - begin, patches);
+    multiply(end - begin, direct ? x.f32() + begin * depth : patches, y);
+  }
+};
+
+/// Writes rows from number `begin` on of one class to their places in dx.
+void scatter_rows(const ConvInputGrad& k, const GradientClass* axes, const int64_t* extent, int64_t begin, int64_t rows, const float* block) {
+  const int64_t c = k.dx.dim(4);
+  for (int64_t r = 0; r < rows; r++) {
+    const Position p(begin + r, extent);
+    int64_t to = p.b;
+    for (int i = 0; i < 3; i++) to = to * k.dx.dim(1 + i) + axes[i].first + p.at[i] * axes[i].step;
+    copy_floats(k.dx.f32() + to * c, block + r * c, c);
+  }
+}
+
 /// Gradient rows of all positions of one class per axis.
 void input_grad_class(const ConvInputGrad& k, const GradientClass* axes) {
   const int64_t o = k.dy.dim(4), c = k.dx.dim(4), most = k.rows();
@@ -119,35 +163,56 @@ void input_grad_class(const ConvInputGrad& k, const GradientClass* axes) {
   }
   if (total * c == 0) return;
   const int64_t depth = w.taps() * o;
-  float* patches = static_cast<float*>(k.workspace);
-  float* filter = patches + most * k.width();
-  float *block = filter + k.filter.count(), *padded = block + most * c;
+  float* filter = static_cast<float*>(k.workspace);
+  float *padded = filter + k.filter.count(), *patches = padded + narrow_filter(k.width(), c), *block = patches + most * k.width();
   turn_filter(k.filter, axes, filter);
-  if (c <= kLanes) pad_filter(filter, depth, c, padded);
+  const PatchProduct p{k.dy, w, extent, false, depth, c, filter, padded, nullptr};
+  if (p.narrow()) pad_filter(filter, depth, c, padded);
+  if (p.narrow() || k.blocked()) {
+    parallel_ranges(total, p.rows_at_a_time(), [&](int64_t begin, int64_t end) {
+      float *scratch = p.scratch(end - begin), *results = scratch + (end - begin) * depth;
+      p.run_block(begin, end, scratch, dense ? k.dx.f32() + begin * c : results);
+      if (!dense) scatter_rows(k, axes, extent, begin, end - begin, results);
+    });
+    return;
+  }
   for (int64_t begin = 0; begin < total; begin += most) {
     const int64_t rows = total - begin < most ? total - begin : most;
-    float* result = dense ? k.dx.f32() + begin * c : block;
-    if (depth == 0) {
-      clear_floats(result, rows * c);
-    } else if (c <= kLanes) {
-      parallel_ranges(rows, kNarrowRows, [&](int64_t from, int64_t end) {
-        lay_out_rows(k.dy, w, extent, begin + from, begin + end, patches + from * depth);
-        narrow_product(end - from, c, depth, patches + from * depth, padded, nullptr, result + from * c);
-      });
-    } else {
-      lay_out(k.dy, w, extent, begin, rows, patches);
-      gemm(product(rows, c, depth, patches, filter, result));
-    }
-    if (dense) continue;
-    parallel_ranges(rows, 8192 / c + 1, [&](int64_t from, int64_t end) {
-      for (int64_t r = from; r < end; r++) {
-        const Position p(begin + r, extent);
-        int64_t to = p.b;
-        for (int i = 0; i < 3; i++) to = to * k.dx.dim(1 + i) + axes[i].first + p.at[i] * axes[i].step;
-        copy_floats(k.dx.f32() + to * c, block + r * c, c);
-      }
-    });
+    p.run_shared(begin, begin + rows, patches, dense ? k.dx.f32() + begin * c : block);
+    if (!dense) parallel_ranges(rows, 8192 / c + 1, [&](int64_t from, int64_t end) { scatter_rows(k, axes, extent, begin + from, end - from, block + from * c); });
   }
+}
+
+/// The filter's gradient from rows [begin, end), added to `sums` or in their place.
+void add_filter_rows(const ConvFilterGrad& k, int64_t begin, int64_t end, const float* patches, bool add, float* sums) {
+  const int64_t o = k.dy.dim(4);
+  Gemm g = product(k.width(), o, end - begin, patches, k.dy.f32() + begin * o, sums);
+  g.lda = k.width();
+  g.transpose_a = true;
+  g.accumulate = add;
+  gemm(g);
+}
+
+/// Every slice of the rows by one thread, block by block; then the sums of the slices are added in order.
+void sum_slices(const ConvFilterGrad& k, const Window& w) {
+  const int64_t rows = k.dy.shape.span(0, 4), width = k.width(), slices = k.slices(), most = block_rows(width), count = k.dfilter.count();
+  float* sums = static_cast<float*>(k.workspace);
+  parallel_for(slices, [&](int64_t s) {
+    const int64_t first = rows * s / slices, last = rows * (s + 1) / slices;
+    float* patches = gemm_buffer(GemmBuffer::patches, static_cast<size_t>(most * width));
+    for (int64_t begin = first; begin < last; begin += most) {
+      const int64_t end = last - begin < most ? last : begin + most;
+      lay_out_rows(k.x, w, k.dy.shape.dims + 1, begin, end, patches);
+      add_filter_rows(k, begin, end, patches, begin > first, sums + s * count);
+    }
+  });
+  parallel_ranges(count, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      float total = sums[i];
+      for (int64_t s = 1; s < slices; s++) total += sums[s * count + i];
+      k.dfilter.f32()[i] = total;
+    }
+  });
 }
 
 }  // namespace
@@ -156,27 +221,26 @@ void run(const Conv& k) {
   const Window w = window_of(k.window);
   const int64_t rows = k.y.shape.span(0, 4), o = k.y.dim(4), width = k.width();
   if (rows == 0 || o == 0) return;
-  const bool direct = is_pointwise(k.x, k.y, w), narrow = o <= kLanes;
-  const int64_t most = direct ? rows : k.rows();
-  const float* bias = k.bias.present() ? k.bias.f32() : nullptr;
-  float *patches = static_cast<float*>(k.workspace), *padded = patches + k.rows() * width;
-  if (narrow) pad_filter(k.filter.f32(), width, o, padded);
+  float *padded = static_cast<float*>(k.workspace), *patches = padded + narrow_filter(width, o);
+  const PatchProduct p{k.x, w, k.y.shape.dims + 1, is_pointwise(k.x, k.y, w), width, o, k.filter.f32(), padded, k.bias.present() ? k.bias.f32() : nullptr};
+  const auto activate = [&](float* y, int64_t n) {
+    if (k.activation != kNoActivation) run(activation_of(y, n * o, k.activation, k.alpha));
+  };
+  if (p.narrow()) pad_filter(p.filter, width, o, padded);
+  if (p.narrow() || (k.blocked() && !p.direct)) {
+    parallel_ranges(rows, p.rows_at_a_time(), [&](int64_t begin, int64_t end) {
+      float* y = k.y.f32() + begin * o;
+      p.run_block(begin, end, p.scratch(end - begin), y);
+      activate(y, end - begin);
+    });
+    return;
+  }
+  const int64_t most = p.direct ? rows : k.rows();
   for (int64_t begin = 0; begin < rows; begin += most) {
     const int64_t n = rows - begin < most ? rows - begin : most;
     float* y = k.y.f32() + begin * o;
-    if (narrow) {
-      parallel_ranges(n, kNarrowRows, [&](int64_t from, int64_t end) {
-        const float* a = direct ? k.x.f32() + from * width : patches + from * width;
-        if (!direct) lay_out_rows(k.x, w, k.y.shape.dims + 1, begin + from, begin + end, patches + from * width);
-        narrow_product(end - from, o, width, a, padded, bias, y + from * o);
-      });
-    } else {
-      if (!direct) lay_out(k.x, w, k.y.shape.dims + 1, begin, n, patches);
-      Gemm g = product(n, o, width, direct ? k.x.f32() : patches, k.filter.f32(), y);
-      g.bias = bias;
-      gemm(g);
-    }
-    if (k.activation != kNoActivation) run(activation_of(y, n * o, k.activation, k.alpha));
+    p.run_shared(begin, begin + n, patches, y);
+    activate(y, n);
   }
 }
 
@@ -198,19 +262,16 @@ void run(const ConvInputGrad& k) {
 
 void run(const ConvFilterGrad& k) {
   const Window w = window_of(k.window);
-  const int64_t rows = k.dy.shape.span(0, 4), o = k.dy.dim(4), width = k.width();
-  if (rows == 0 || o == 0) return clear_floats(k.dfilter.f32(), k.dfilter.count());
-  const bool direct = is_pointwise(k.x, k.dy, w);
-  const int64_t most = direct ? rows : patch_rows(rows, width);
+  const int64_t rows = k.dy.shape.span(0, 4), width = k.width();
+  if (rows == 0 || k.dy.dim(4) == 0) return clear_floats(k.dfilter.f32(), k.dfilter.count());
+  if (is_pointwise(k.x, k.dy, w)) return add_filter_rows(k, 0, rows, k.x.f32(), false, k.dfilter.f32());
+  if (k.slices() > 1) return sum_slices(k, w);
+  const int64_t most = patch_rows(rows, width);
+  float* patches = static_cast<float*>(k.workspace);
   for (int64_t begin = 0; begin < rows; begin += most) {
     const int64_t n = rows - begin < most ? rows - begin : most;
-    float* patches = static_cast<float*>(k.workspace);
-    if (!direct) lay_out(k.x, w, k.dy.shape.dims + 1, begin, n, patches);
-    Gemm g = product(width, o, n, direct ? k.x.f32() : patches, k.dy.f32() + begin * o, k.dfilter.f32());
-    g.lda = width;
-    g.transpose_a = true;
-    g.accumulate = begin > 0;
-    gemm(g);
+    lay_out(k.x, w, k.dy.shape.dims + 1, begin, n, patches);
+    add_filter_rows(k, begin, begin + n, patches, begin > 0, k.dfilter.f32());
   }
 }
 

@@ -1,9 +1,11 @@
 // Convolution over one, two or three dimensions (the missing ones have size 1), channels last, and its gradients:
 //   y[b, p, q, r, :] = bias + sum_{i, j, k} x[b, p s_d + i d_d - f, q s_h + j d_h - t, r s_w + k d_w - l, :] w[i, j, k, :, :]
 // with strides s, dilations d and padding (f, t, l); `window` as in window.h.
-// Patches are laid out as rows of a matrix, a few megabytes at a time, and multiplied with the filter. The gradient of x
-// is the same over dy with the filter turned round, one class of positions (mod the strides) after the other, so that no
-// product meets zeros put in. Parallel inside the layout and the product. 2 B P Q R KD KH KW C O flops each.
+// Patches are laid out as rows of a matrix and multiplied with the filter: for few channels each thread takes blocks of rows
+// that stay in its cache, otherwise a few megabytes at a time are laid out and multiplied by all threads together. The
+// gradient of x is the same over dy with the filter turned round, one class of positions (mod the strides) after the other,
+// so that no product meets zeros put in; that of the filter is summed over slices of the rows, whose sums are added in
+// order. 2 B P Q R KD KH KW C O flops each.
 #pragma once
 #include "activation.h"
 #include "window.h"
@@ -25,7 +27,15 @@ constexpr int64_t kNarrow = 16;
 /// Floats of a filter of `depth` rows that is padded for narrow results.
 SIMMIM_INLINE int64_t narrow_filter(int64_t depth, int64_t channels) { return channels <= kNarrow ? depth * kNarrow : 0; }
 
-/// Rows of patches laid out at a time.
+/// Whether patches of `depth` values are made and multiplied block by block, each by one thread.
+SIMMIM_INLINE bool is_blocked(int64_t depth, int64_t channels) { return channels <= 128 && depth <= 2304; }
+/// Rows of such a block: half a megabyte of patches.
+SIMMIM_INLINE int64_t block_rows(int64_t depth) {
+  const int64_t fitting = (int64_t{1} << 17) / (depth + 1);
+  return fitting < 512 ? fitting : 512;
+}
+
+/// Rows of patches laid out at a time where all threads share them.
 SIMMIM_INLINE int64_t patch_rows(int64_t rows, int64_t width) {
   const int64_t fitting = (int64_t{4} << 20) / (width * 4 + 1) + 1, wanted = fitting < 256 ? 256 : fitting;
   return rows < wanted ? rows : wanted;
@@ -48,8 +58,9 @@ struct Conv {
   }
   SIMMIM_INLINE int64_t width() const { return filter.shape.span(0, 4); }
   SIMMIM_INLINE int64_t rows() const { return patch_rows(y.shape.span(0, 4), width()); }
-  /// Patches, and the filter padded for narrow results.
-  size_t workspace_bytes() const { return static_cast<size_t>(rows() * width() + narrow_filter(width(), y.dim(4))) * 4; }
+  SIMMIM_INLINE bool blocked() const { return is_blocked(width(), y.dim(4)); }
+  /// The filter padded for narrow results, and patches.
+  size_t workspace_bytes() const { return static_cast<size_t>(narrow_filter(width(), y.dim(4)) + (blocked() ? 0 : rows() * width())) * 4; }
 };
 
 struct ConvInputGrad {
@@ -61,8 +72,9 @@ struct ConvInputGrad {
   void check() const { check_conv(dx, filter, dy, window); }
   SIMMIM_INLINE int64_t width() const { return filter.shape.span(0, 3) * filter.dim(4); }
   SIMMIM_INLINE int64_t rows() const { return patch_rows(dx.shape.span(0, 4), width()); }
-  /// Patches of dy, the filter in their order, one block of results, and the filter padded for narrow ones.
-  size_t workspace_bytes() const { return static_cast<size_t>(rows() * width() + filter.count() + rows() * dx.dim(4) + narrow_filter(width(), dx.dim(4))) * 4; }
+  SIMMIM_INLINE bool blocked() const { return is_blocked(width(), dx.dim(4)); }
+  /// The filter in the order of the patches, padded for narrow results, then patches of dy and one block of results.
+  size_t workspace_bytes() const { return static_cast<size_t>(filter.count() + narrow_filter(width(), dx.dim(4)) + (blocked() ? 0 : rows() * (width() + dx.dim(4)))) * 4; }
 };
 
 struct ConvFilterGrad {
@@ -73,7 +85,15 @@ struct ConvFilterGrad {
   static constexpr auto spec() { return fields(in("x", &ConvFilterGrad::x, kF32), in("dy", &ConvFilterGrad::dy, kF32), out("dfilter", &ConvFilterGrad::dfilter, kF32), par("window", &ConvFilterGrad::window)); }
   void check() const { check_conv(x, dfilter, dy, window); }
   SIMMIM_INLINE int64_t width() const { return dfilter.shape.span(0, 4); }
-  size_t workspace_bytes() const { return static_cast<size_t>(patch_rows(dy.shape.span(0, 4), width()) * width()) * 4; }
+  /// Slices of the rows, each with its own sums; 1 where all threads work on the same patches.
+  SIMMIM_INLINE int64_t slices() const {
+    if (!is_blocked(width(), dy.dim(4))) return 1;
+    const int64_t wanted = dy.shape.span(0, 4) / block_rows(width()), fitting = (int64_t{1} << 21) / (dfilter.count() + 1);
+    const int64_t most = wanted < fitting ? wanted : fitting;
+    return most < 4 ? 1 : most > 16 ? 16 : most;
+  }
+  /// Sums of the slices, or patches.
+  size_t workspace_bytes() const { return static_cast<size_t>(slices() > 1 ? slices() * dfilter.count() : patch_rows(dy.shape.span(0, 4), width()) * width()) * 4; }
 };
 
 }  // namespace simmim

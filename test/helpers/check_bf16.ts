@@ -22,7 +22,7 @@ function roundedInputs<A, N extends string>(api: TfApi, spec: OpSpec<A, N>, opCa
 }
 
 /** Result and gradients with the inputs `half` stored in bf16 (where the backend can) and an incoming gradient that bf16 holds exactly. */
-function evaluateBf16<A, N extends string>(api: TfApi, opsApi: OpsApi, spec: OpSpec<A, N>, opCase: OpCase<A, N>, half: readonly N[]): Outcome {
+export function evaluateBf16<A, N extends string>(api: TfApi, opsApi: OpsApi, spec: OpSpec<A, N>, opCase: OpCase<A, N>, half: readonly N[]): Outcome {
   return tidied(api, () => {
     const inputs = roundedInputs(api, spec, opCase, half);
     const stored = (given: Record<N, tf.Tensor>): Record<N, tf.Tensor> => ({

@@ -28,7 +28,7 @@ function movedInputs<A, N extends string>(spec: OpSpec<A, N>, opCase: OpCase<A, 
   return Object.fromEntries(drawn.map(([key, values]) => [key, values instanceof Int32Array ? values : Array.from(values, (x) => x * (1 + (rng.uniform() < 0.5 ? 2 : -2) * EPS32))]));
 }
 
-function evaluate<A, N extends string>(api: TfApi, opsApi: OpsApi, spec: OpSpec<A, N>, opCase: OpCase<A, N>, replace: Record<string, ArrayLike<number>> = {}): Outcome {
+export function evaluate<A, N extends string>(api: TfApi, opsApi: OpsApi, spec: OpSpec<A, N>, opCase: OpCase<A, N>, replace: Record<string, ArrayLike<number>> = {}): Outcome {
   return tidied(api, () => {
     const inputs = inputTensors(api, spec, opCase, replace);
     const result = spec.run(opsApi, inputs, opCase.args, api);

@@ -32,7 +32,7 @@ test('two copies of the addon live in one process', () => {
     fs.copyFileSync(process.env.SIMMIM_ADDON || ${JSON.stringify(root + '/build/Release/simmim.node')}, copy);
     ${program}
     const other = require(copy);
-    other.setMailbox(new Int32Array(64), new Float64Array(64), Error);
+    other.setMailbox(new Int32Array(new SharedArrayBuffer(256)), new Float64Array(new SharedArrayBuffer(512)), Error);
     other.release(other.allocate(0, 10));
     if (other.stats().handles !== 0 || addon.stats().handles !== 100) throw new Error('the copies share state');
   `;

@@ -61,7 +61,7 @@ export interface Addon {
   upload(dtype: number, values: HostArray, count: number, device?: number): number;
   writeInto(handle: number, values: HostArray, byteOffset: number): void;
   readInto(handle: number, target: HostArray): void;
-  /** As writeInto, once the work asked for so far is done. */
+  /** As writeInto, once the work asked for so far is done. Values in shared memory are not copied and must not change until then. */
   writeLater(handle: number, values: HostArray, byteOffset: number): Promise<void>;
   /** Fills `target` once the work asked for so far is done. */
   readLater(handle: number, target: HostArray): Promise<void>;
@@ -82,6 +82,7 @@ export interface Addon {
   failAllocationAt(n: number, device?: number): void;
   /** The kernel's number in the low 16 bits, the device's above. */
   call(kernelAndDevice: number): void;
+  /** Both arrays lie in shared memory, which nobody can take away from under the addon. */
   setMailbox(words: Int32Array, numbers: Float64Array, errorClass: typeof SimmimError): void;
   schema(): string;
   beginRecording(device?: number): void;

@@ -24,8 +24,8 @@ const NUMBERS = 256;
  * per scalar one double. Written only by the generated functions of kernels.gen.ts.
  */
 export class Mailbox {
-  readonly words = new Int32Array(WORDS);
-  readonly numbers = new Float64Array(NUMBERS);
+  readonly words = new Int32Array(new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT));
+  readonly numbers = new Float64Array(new SharedArrayBuffer(NUMBERS * Float64Array.BYTES_PER_ELEMENT));
   private word = 0;
   private number = 0;
   private device = 0;

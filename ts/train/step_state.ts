@@ -28,7 +28,7 @@ export class DeviceInput {
     else this.replace(values);
   }
 
-  /** The same without a copy: `values` must not change until the promise resolves. */
+  /** The same, without a copy of values in shared memory: they must not change until the promise resolves. */
   async write(values: HostArray): Promise<void> {
     if (!onOwnBackend()) this.replace(values);
     else if (values.byteLength <= SMALL) this.set(values);
