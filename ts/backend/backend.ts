@@ -53,7 +53,7 @@ export class NativeBackend extends tf.KernelBackend {
 
   /** The values of a complex tensor as tfjs reads them, real and imaginary parts in turn; to be released. */
   private interleaved({ real, imag }: { real: tf.TensorInfo; imag: tf.TensorInfo }, count: number): number {
-    const pairs: NativeStorage = { handle: this.addon.allocate(DTYPE_NUMBER.f32, 2 * count), dtype: 'f32' };
+    const pairs: NativeStorage = { handle: this.addon.allocate(DTYPE_NUMBER.f32, 2 * count, this.device), dtype: 'f32', device: this.device };
     [real, imag].forEach((half, offset) => kernels.stridedCopy({ x: this.ref(half, [count]), y: { storage: pairs, shape: [2 * count] }, dims: [count], xStrides: [1], yStrides: [2], xOffset: 0, yOffset: offset }));
     return pairs.handle;
   }
