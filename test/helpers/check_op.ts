@@ -191,9 +191,10 @@ export function checkNative<A, N extends string>(spec: OpSpec<A, N>): void {
  * names some, equal bits over thread counts (on a GPU: in every order), nothing left in engine or arena, and refusals with their message on every backend.
  */
 export function checkOp<A, N extends string>(spec: OpSpec<A, N>): void {
-  if (OWN_BACKEND === CUDA_BACKEND) return checkNative(spec);
-  checkComposed(spec);
-  checkRefusals(spec, [COMPOSED, OWN]);
+  if (OWN_BACKEND !== CUDA_BACKEND) {
+    checkComposed(spec);
+    checkRefusals(spec, [COMPOSED, OWN]);
+  }
   checkNative(spec);
   for (const half of spec.bf16 ?? []) checkBf16(spec, half);
 }

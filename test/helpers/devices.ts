@@ -36,9 +36,9 @@ export function nativeDevices(kernel?: string): Device[] {
     .isaLevels.map((isa) => ({ name: `simmim-cpu ${isa}`, backend: 'simmim-cpu', isa, threads: 1 }));
 }
 
-/** Configurations that must give the same bits as `device`. */
-export function alikeDevices(device: Device): Device[] {
-  if (device.backend !== CUDA_BACKEND) return [{ ...device, name: '2 threads', threads: 2 }];
+/** Configurations that must give the same bits as `device`: other numbers of threads, or on a GPU other orders of its emulation. */
+export function alikeDevices(device: Device, threads: number[] = [2]): Device[] {
+  if (device.backend !== CUDA_BACKEND) return threads.map((n) => ({ ...device, name: `${n} threads`, threads: n }));
   return [{ ...device, name: 'blocks and threads in reverse', order: 'reverse' }, { ...device, name: 'blocks and threads shuffled', order: 'shuffle' }];
 }
 
