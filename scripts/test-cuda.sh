@@ -12,7 +12,7 @@ case "$mode" in
   emulated)
     npm run --silent build:emulated
     build/emulated/simmim_emulation_test
-    export SIMMIM_RANDOM_CASES=${SIMMIM_RANDOM_CASES:-50} # each runs in three orders
+    export SIMMIM_RANDOM_CASES=${SIMMIM_RANDOM_CASES:-30} SIMMIM_GRADIENT_CASES=${SIMMIM_GRADIENT_CASES:-1} # each random case runs in three orders
     export SIMMIM_CUDA_PLUGIN="$PWD/build/emulated/libsimmim_cuda_emulated.so"
     ;;
   sanitize)

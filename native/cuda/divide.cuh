@@ -60,4 +60,42 @@ struct Places {
   }
 };
 
+/// The coordinates of element number i of an index space of N dims; with 2^31 elements and more it divides in 64 bits.
+template <int N>
+class Coordinates {
+ public:
+  Coordinates() = default;
+  explicit Coordinates(const int64_t (&dims)[N]) {
+    int64_t count = 1;
+    for (int d = 0; d < N; d++) {
+      dims_[d] = dims[d];
+      count *= dims[d];
+    }
+    wide_ = count >= int64_t{1} << 31;
+    for (int d = 0; d < N && count > 0 && !wide_; d++) divisors_[d] = Divisor(static_cast<uint32_t>(dims[d]));
+  }
+  SIMMIM_DEVICE void find(int64_t i, int64_t (&at)[N]) const {
+    if (wide_) {
+      for (int d = N - 1; d > 0; d--) {
+        at[d] = i % dims_[d];
+        i /= dims_[d];
+      }
+      at[0] = i;
+      return;
+    }
+    uint32_t rest = static_cast<uint32_t>(i);
+    for (int d = N - 1; d > 0; d--) {
+      const uint32_t q = divisors_[d].quotient(rest);
+      at[d] = rest - q * divisors_[d].value();
+      rest = q;
+    }
+    at[0] = rest;
+  }
+
+ private:
+  int64_t dims_[N];
+  Divisor divisors_[N];
+  bool wide_;
+};
+
 }  // namespace simmim::cuda

@@ -1,8 +1,9 @@
 // How often each number occurs in a row: y[r, v] = sum over n with x[r, n] = v of weights[r, n] (1 where there are none); with
 // `binary` 1 where v occurs at all. Numbers from S on are left out. Parallel over rows; a long row is cut into pieces whose
-// counts are added in order. Bytes: one read of x and weights, one write of y.
+// counts are added in order; on a GPU over numbers, float weights being sorted by bin first. Bytes: one read of x and weights, one write of y.
 #pragma once
 #include "../core/kernel.h"
+#include "sorted_rows.h"
 
 namespace simmim {
 
@@ -32,6 +33,9 @@ struct Bincount {
   }
   /// Counts of each row's pieces.
   size_t workspace_bytes() const { return static_cast<size_t>(y.count() * pieces()) * 4; }
+  /// A GPU sorts the numbers where it adds floats, and otherwise counts in whole numbers.
+  bool sums_floats() const { return weights.present() && weights.dtype == DType::f32 && !binary; }
+  size_t cuda_workspace_bytes() const { return sums_floats() ? static_cast<size_t>(power_of_two_from(x.count())) * 8 : y.dtype == DType::f32 ? y.bytes() : 0; }
 };
 
 }  // namespace simmim

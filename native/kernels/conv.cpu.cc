@@ -58,13 +58,6 @@ void lay_out(const Tensor& x, const Window& w, const int64_t* extent, int64_t be
   parallel_ranges(rows, 8192 / (row_size + 1) + 1, [&](int64_t from, int64_t end) { lay_out_rows(x, w, extent, begin + from, begin + end, to + from * row_size); });
 }
 
-/// A filter of one tap without stride and padding reads x as it is.
-bool is_pointwise(const Tensor& x, const Tensor& y, const Window& w) {
-  bool plain = w.taps() == 1;
-  for (int i = 0; i < 3; i++) plain = plain && x.dim(1 + i) == y.dim(1 + i) && w.stride[i] == 1 && w.pad[i] == 0;
-  return plain;
-}
-
 Gemm product(int64_t m, int64_t n, int64_t k, const float* a, const float* b, float* c) {
   Gemm g;
   g.m = m, g.n = n, g.k = k;

@@ -5,7 +5,7 @@
 // that stay in its cache, otherwise a few megabytes at a time are laid out and multiplied by all threads together. The
 // gradient of x is the same over dy with the filter turned round, one class of positions (mod the strides) after the other,
 // so that no product meets zeros put in; that of the filter is summed over slices of the rows, whose sums are added in
-// order. 2 B P Q R KD KH KW C O flops each.
+// order. A GPU multiplies dy with the filter and gathers what the windows over each value of x got. 2 B P Q R KD KH KW C O flops each.
 #pragma once
 #include "activation.h"
 #include "window.h"
@@ -41,6 +41,22 @@ SIMMIM_INLINE int64_t patch_rows(int64_t rows, int64_t width) {
   return rows < wanted ? rows : wanted;
 }
 
+/// The same on a GPU, which needs more of them at once: up to 64 MB.
+SIMMIM_INLINE int64_t cuda_patch_rows(int64_t rows, int64_t width) {
+  const int64_t fitting = (int64_t{16} << 20) / (width + 1) + 1, wanted = fitting < 256 ? 256 : fitting;
+  return rows < wanted ? rows : wanted;
+}
+
+/// A filter of one tap without stride and padding reads x as it is.
+SIMMIM_INLINE bool is_pointwise(const Tensor& x, const Tensor& y, const Window& w) {
+  bool plain = w.taps() == 1;
+  for (int i = 0; i < 3; i++) plain = plain && x.dim(1 + i) == y.dim(1 + i) && w.stride[i] == 1 && w.pad[i] == 0;
+  return plain;
+}
+SIMMIM_INLINE size_t cuda_patch_bytes(const Tensor& x, const Tensor& y, const Ints& window, int64_t width) {
+  return is_pointwise(x, y, window_of(window)) ? 0 : static_cast<size_t>(cuda_patch_rows(y.shape.span(0, 4), width) * width) * 4;
+}
+
 struct Conv {
   static constexpr const char* name = "conv";
   Tensor x, filter, bias, y;  // [B, D, H, W, C], [KD, KH, KW, C, O], [O], [B, P, Q, R, O]
@@ -61,6 +77,7 @@ struct Conv {
   SIMMIM_INLINE bool blocked() const { return is_blocked(width(), y.dim(4)); }
   /// The filter padded for narrow results, and patches.
   size_t workspace_bytes() const { return static_cast<size_t>(narrow_filter(width(), y.dim(4)) + (blocked() ? 0 : rows() * width())) * 4; }
+  size_t cuda_workspace_bytes() const { return cuda_patch_bytes(x, y, window, width()); }
 };
 
 struct ConvInputGrad {
@@ -75,6 +92,13 @@ struct ConvInputGrad {
   SIMMIM_INLINE bool blocked() const { return is_blocked(width(), dx.dim(4)); }
   /// The filter in the order of the patches, padded for narrow results, then patches of dy and one block of results.
   size_t workspace_bytes() const { return static_cast<size_t>(filter.count() + narrow_filter(width(), dx.dim(4)) + (blocked() ? 0 : rows() * (width() + dx.dim(4)))) * 4; }
+  /// A GPU makes the gradients of whole samples' patches, as many as fit into 64 MB but at least one, and gathers from them.
+  SIMMIM_INLINE int64_t cuda_patches() const { return dy.shape.span(1, 4) * filter.shape.span(0, 4); }
+  SIMMIM_INLINE int64_t cuda_samples() const {
+    const int64_t fitting = (int64_t{16} << 20) / (cuda_patches() + 1) + 1;
+    return dy.dim(0) < fitting ? dy.dim(0) : fitting;
+  }
+  size_t cuda_workspace_bytes() const { return static_cast<size_t>(cuda_samples() * cuda_patches()) * 4; }
 };
 
 struct ConvFilterGrad {
@@ -94,6 +118,7 @@ struct ConvFilterGrad {
   }
   /// Sums of the slices, or patches.
   size_t workspace_bytes() const { return static_cast<size_t>(slices() > 1 ? slices() * dfilter.count() : patch_rows(dy.shape.span(0, 4), width()) * width()) * 4; }
+  size_t cuda_workspace_bytes() const { return cuda_patch_bytes(x, dy, window, width()); }
 };
 
 }  // namespace simmim

@@ -2,7 +2,8 @@
 // q s_w + j d_w - l, c] w[i, j, c], and its gradients; `window` as in window.h, of depth 1. (Several filters per channel are
 // the same over an x whose channels are repeated.) A few results along the width stay in registers, vectors run along
 // channels; the gradient of x is the same over dy, one class of positions (mod the strides) after the other. Parallel over
-// rows of the result; the filter's gradient over pieces of dy whose sums are added in order. 2 B P Q KH KW C flops each.
+// rows of the result; the filter's gradient over pieces of dy whose sums are added in order. A GPU has a thread for each value of
+// y, of the gradient of x, or of a piece's sums. 2 B P Q KH KW C flops each.
 #pragma once
 #include "activation.h"
 #include "window.h"
@@ -55,6 +56,7 @@ struct DepthwiseFilterGrad {
     return rows < 16 ? rows : 16;
   }
   size_t workspace_bytes() const { return static_cast<size_t>(pieces() * dfilter.count()) * 4; }
+  size_t cuda_workspace_bytes() const { return static_cast<size_t>(position_pieces(dy.shape.span(0, 3)) * dfilter.count()) * 4; }
 };
 
 }  // namespace simmim

@@ -7,22 +7,6 @@ namespace simmim::SIMMIM_ISA {
 
 namespace {
 
-/// One axis of a box from `low` to `high` over a picture of `in` positions.
-struct BoxAxis {
-  int64_t in, out;
-  double low, high, scale;
-  bool nearest;
-  BoxAxis(float from, float to, int64_t size, int64_t steps, bool round) : in(size), out(steps), low(from), high(to), nearest(round) {
-    scale = steps > 1 ? rounded((high - low) * static_cast<double>(size - 1)) / static_cast<double>(steps - 1) : 0;
-  }
-  Tap operator[](int64_t i) const {
-    const double last = static_cast<double>(in - 1);
-    const double at = out > 1 ? rounded(low * last) + rounded(static_cast<double>(i) * scale) : 0.5 * (low + high) * last;
-    if (!(at >= 0 && at <= last)) return {-1, 0, 0};
-    return nearest ? tap_at(round_half_up(at), in) : tap_at(at, in);
-  }
-};
-
 SIMMIM_INLINE void fill_line(float* y, int64_t n, float value) {
   for (int64_t i = 0; i < n; i++) y[i] = value;
 }

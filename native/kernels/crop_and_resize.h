@@ -2,11 +2,28 @@
 // of the picture's height - 1 and width - 1, taken from picture box_index[n]; row p of the crop reads row
 // y1 (H - 1) + p (y2 - y1) (H - 1) / (P - 1) (the middle of the box where P is 1), columns likewise, interpolated or nearest.
 // `fill` outside the picture, zeros for a box of no picture. Parallel over groups of lines; a line is two lines of the picture
-// blended where the box reads them and then sampled, as in resize.h. Bytes: the lines read and y once.
+// blended where the box reads them and then sampled, as in resize.h; a GPU makes the taps of all boxes first and then has a thread
+// for each value of y. Bytes: the lines read and y once.
 #pragma once
 #include "resize.h"
 
 namespace simmim {
+
+/// One axis of a box from `low` to `high` over a picture of `in` positions.
+struct BoxAxis {
+  int64_t in, out;
+  double low, high, scale;
+  bool nearest;
+  SIMMIM_INLINE BoxAxis(float from, float to, int64_t size, int64_t steps, bool round) : in(size), out(steps), low(from), high(to), nearest(round) {
+    scale = steps > 1 ? rounded((high - low) * static_cast<double>(size - 1)) / static_cast<double>(steps - 1) : 0;
+  }
+  SIMMIM_INLINE Tap operator[](int64_t i) const {
+    const double last = static_cast<double>(in - 1);
+    const double at = out > 1 ? rounded(low * last) + rounded(static_cast<double>(i) * scale) : 0.5 * (low + high) * last;
+    if (!(at >= 0 && at <= last)) return {-1, 0, 0};
+    return nearest ? tap_at(round_half_up(at), in) : tap_at(at, in);
+  }
+};
 
 struct CropAndResize {
   static constexpr const char* name = "crop_and_resize";
@@ -30,6 +47,8 @@ struct CropAndResize {
   /// Per group a line and the taps of one box.
   SIMMIM_INLINE int64_t scratch() const { return line() + 3 * y.dim(2) * y.dim(3); }
   size_t workspace_bytes() const { return static_cast<size_t>(groups() * scratch()) * 4; }
+  /// The taps of the rows and columns of every box.
+  size_t cuda_workspace_bytes() const { return static_cast<size_t>(y.dim(0) * (y.dim(1) + y.dim(2))) * sizeof(Tap); }
 };
 
 }  // namespace simmim

@@ -3,7 +3,8 @@
 // Where nothing is larger (no position inside, NaN) y is kNothing. The gradient of x goes to the first position that holds the
 // maximum, that of w to its tap; where there is none, to the first position inside and the first tap.
 // Vectors run along channels. Parallel over rows of y; the gradient of x over bands of channels and pieces of x, that of w
-// over pieces of y whose sums are added in order. 2 B P Q KH KW C flops each.
+// over pieces of y whose sums are added in order. A GPU is parallel over values: it finds the position or tap behind each result,
+// then gathers. 2 B P Q KH KW C flops each.
 #pragma once
 #include "window.h"
 
@@ -31,11 +32,15 @@ struct DilationInputGrad {
   static constexpr const char* name = "dilation_input_grad";
   Tensor x, filter, dy, dx;
   Ints window;
+  void* workspace = nullptr;
   static constexpr auto spec() { return fields(in("x", &DilationInputGrad::x, kF32), in("filter", &DilationInputGrad::filter, kF32), in("dy", &DilationInputGrad::dy, kF32), out("dx", &DilationInputGrad::dx, kF32), par("window", &DilationInputGrad::window)); }
   void check() const {
     check_dilation(x, filter, dy, window);
     require(dx.shape == x.shape, "dx must have the shape of x");
   }
+  size_t workspace_bytes() const { return 0; }
+  /// The position that each result came from.
+  size_t cuda_workspace_bytes() const { return dy.bytes(); }
 };
 
 struct DilationFilterGrad {
@@ -56,6 +61,8 @@ struct DilationFilterGrad {
     return rows < 16 ? rows : 16;
   }
   size_t workspace_bytes() const { return static_cast<size_t>(pieces() * dfilter.count()) * 4; }
+  /// The tap that each result came from, and sums of pieces.
+  size_t cuda_workspace_bytes() const { return dy.bytes() + static_cast<size_t>(position_pieces(dy.shape.span(0, 4)) * dfilter.count()) * 4; }
 };
 
 }  // namespace simmim

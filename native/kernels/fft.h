@@ -64,6 +64,23 @@ struct ChirpPlan {
   SIMMIM_INLINE int64_t floats() const { return chirp() + roots() + scratch + 4 * block * m; }
 };
 
+/// The same on a GPU: every stage is parallel over rows and butterflies, in a block's shared memory where a row fits into it and
+/// else from and to memory. Sizes count floats.
+struct CudaFftPlan {
+  static constexpr int64_t kBlockRow = 2048, kRing = int64_t{1} << 22;
+  int64_t rows, n, m, block;  // Bluestein: m the padded length, `block` rows at a time; else m = 0
+  SIMMIM_INLINE CudaFftPlan(int64_t transforms, int64_t length) : rows(transforms), n(length), m(0), block(0) {
+    if (FftPlan::is_smooth(n)) return;
+    m = ChirpPlan::padded(n);
+    block = kRing / m < 1 ? 1 : kRing / m;
+    if (block > rows) block = rows;
+  }
+  /// Rows between two stages.
+  static SIMMIM_INLINE int64_t between(int64_t rows, int64_t n) { return n <= kBlockRow ? 0 : 2 * rows * n; }
+  /// Roots, and for a chirp the chirp itself, its spectrum and a block of padded rows before and after.
+  SIMMIM_INLINE int64_t floats() const { return m == 0 ? 2 * n + between(rows, n) : 2 * n + 4 * m + 4 * block * m + between(block, m); }
+};
+
 struct Fft {
   static constexpr const char* name = "fft";
   Tensor real, imag, y_real, y_imag;  // [R, N]
@@ -80,6 +97,7 @@ struct Fft {
     const int64_t rows = real.dim(0), n = real.dim(1);
     return static_cast<size_t>(FftPlan::is_smooth(n) ? FftPlan(rows, n).floats() : ChirpPlan(rows, n).floats()) * 4;
   }
+  size_t cuda_workspace_bytes() const { return real.count() == 0 ? 0 : static_cast<size_t>(CudaFftPlan(real.dim(0), real.dim(1)).floats()) * 4; }
 };
 
 }  // namespace simmim

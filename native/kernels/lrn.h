@@ -37,6 +37,8 @@ struct LrnGrad {
   /// Groups of rows that share two lines of scratch.
   SIMMIM_INLINE int64_t groups() const { return x.dim(0) < 64 ? x.dim(0) : 64; }
   size_t workspace_bytes() const { return static_cast<size_t>(groups() * 2 * x.dim(1)) * 4; }
+  /// One value per element of x.
+  size_t cuda_workspace_bytes() const { return x.bytes(); }
 };
 
 }  // namespace simmim

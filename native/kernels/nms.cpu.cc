@@ -7,7 +7,6 @@ namespace simmim::SIMMIM_ISA {
 namespace {
 
 using Candidate = NonMaxSuppression::Candidate;
-using Corners = NonMaxSuppression::Corners;
 
 SIMMIM_INLINE bool is_better(const Candidate& a, const Candidate& b) { return a.score > b.score || (a.score == b.score && a.box < b.box); }
 
@@ -43,29 +42,11 @@ struct Heap {
   }
 };
 
-// NaN wins, as in JavaScript.
-SIMMIM_INLINE double lower(double a, double b) { return a != a || a < b ? a : b; }
-SIMMIM_INLINE double upper(double a, double b) { return a != a || a > b ? a : b; }
-
-Corners corners_of(const float* b) {
-  Corners c{lower(b[0], b[2]), lower(b[1], b[3]), upper(b[0], b[2]), upper(b[1], b[3]), 0};
-  c.area = (c.bottom - c.top) * (c.right - c.left);
-  return c;
-}
-
-SIMMIM_INLINE double overlap(const Corners& a, const Corners& b) {
-  if (a.area <= 0 || b.area <= 0) return 0;
-  const double height = lower(a.bottom, b.bottom) - upper(a.top, b.top), width = lower(a.right, b.right) - upper(a.left, b.left);
-  if (height <= 0 || width <= 0) return 0;
-  const double common = height * width;
-  return common / (a.area + b.area - common);
-}
-
 /// Lets the boxes selected since the last look reduce the candidate's score; false when one of them suppresses it.
-bool survives(const NonMaxSuppression& k, Candidate& candidate, const Corners* selected, int64_t count, double scale) {
-  const Corners box = corners_of(k.boxes.f32() + candidate.box * int64_t{4});
+bool survives(const NonMaxSuppression& k, Candidate& candidate, const BoxCorners* selected, int64_t count, double scale) {
+  const BoxCorners box = BoxCorners::of(k.boxes.f32() + candidate.box * int64_t{4});
   for (int64_t j = count - 1; j >= candidate.looked_at; j--) {
-    const double iou = overlap(box, selected[j]);
+    const double iou = box.overlap(selected[j]);
     if (iou >= k.iou_threshold) return false;
     candidate.score *= !(iou <= k.iou_threshold) ? 0 : scale == 0 ? 1 : __builtin_exp(scale * iou * iou);
     if (candidate.score <= k.score_threshold) break;
@@ -79,7 +60,7 @@ bool survives(const NonMaxSuppression& k, Candidate& candidate, const Corners* s
 void run(const NonMaxSuppression& k) {
   const int64_t n = k.boxes.dim(0), most = k.selected.dim(0);
   Heap heap{static_cast<Candidate*>(k.workspace)};
-  Corners* selected = reinterpret_cast<Corners*>(heap.items + n);
+  BoxCorners* selected = reinterpret_cast<BoxCorners*>(heap.items + n);
   for (int64_t i = 0; i < n; i++)
     if (k.scores.f32()[i] > k.score_threshold) heap.items[heap.size++] = {k.scores.f32()[i], static_cast<int32_t>(i), 0};
   heap.build();
@@ -90,7 +71,7 @@ void run(const NonMaxSuppression& k) {
     const double before = candidate.score;
     if (!survives(k, candidate, selected, count, scale)) continue;
     if (candidate.score == before) {
-      selected[count] = corners_of(k.boxes.f32() + candidate.box * int64_t{4});
+      selected[count] = BoxCorners::of(k.boxes.f32() + candidate.box * int64_t{4});
       k.selected.i32()[count] = candidate.box;
       if (k.selected_scores.present()) k.selected_scores.f32()[count] = static_cast<float>(candidate.score);
       count++;

@@ -4,11 +4,33 @@
 // exp(-iou^2 / (2 soft_sigma)) of its score (soft_sigma > 0) and is looked at again when it is the best.
 // selected [M] holds the indices, selected_scores [M] their scores, both filled with zeros behind count [1].
 // Candidates wait in a heap: N + (selected + looked at again) log N steps, each at most `selected` overlaps. One after the
-// other by nature: one thread.
+// other by nature: one thread, on a GPU one block, whose threads look for the best candidate and let each selected box reduce
+// all others at once.
 #pragma once
 #include "../core/kernel.h"
 
 namespace simmim {
+
+/// A box with its corners in order, and its area. NaN wins, as in JavaScript.
+struct BoxCorners {
+  double top, left, bottom, right, area;
+
+  static SIMMIM_INLINE double lower(double a, double b) { return a != a || a < b ? a : b; }
+  static SIMMIM_INLINE double upper(double a, double b) { return a != a || a > b ? a : b; }
+  static SIMMIM_INLINE BoxCorners of(const float* b) {
+    BoxCorners c{lower(b[0], b[2]), lower(b[1], b[3]), upper(b[0], b[2]), upper(b[1], b[3]), 0};
+    c.area = (c.bottom - c.top) * (c.right - c.left);
+    return c;
+  }
+  /// Intersection over union.
+  SIMMIM_INLINE double overlap(const BoxCorners& o) const {
+    if (area <= 0 || o.area <= 0) return 0;
+    const double height = lower(bottom, o.bottom) - upper(top, o.top), width = lower(right, o.right) - upper(left, o.left);
+    if (height <= 0 || width <= 0) return 0;
+    const double common = height * width;
+    return common / (area + o.area - common);
+  }
+};
 
 struct NonMaxSuppression {
   static constexpr const char* name = "non_max_suppression";
@@ -29,10 +51,9 @@ struct NonMaxSuppression {
     double score;
     int32_t box, looked_at;  // of the selected boxes, the first `looked_at` have had their say
   };
-  struct Corners {
-    double top, left, bottom, right, area;
-  };
-  size_t workspace_bytes() const { return static_cast<size_t>(boxes.dim(0)) * sizeof(Candidate) + static_cast<size_t>(selected.dim(0)) * sizeof(Corners); }
+  size_t workspace_bytes() const { return static_cast<size_t>(boxes.dim(0)) * sizeof(Candidate) + static_cast<size_t>(selected.dim(0)) * sizeof(BoxCorners); }
+  /// A GPU keeps two scores of each box.
+  size_t cuda_workspace_bytes() const { return static_cast<size_t>(boxes.dim(0)) * 2 * sizeof(double); }
 };
 
 }  // namespace simmim

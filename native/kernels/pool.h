@@ -6,7 +6,8 @@
 //   average: the mean over the positions inside x (`none` where there is none); the gradient divides by the whole window, as
 //     tfjs defines it
 // Vectors run along channels. Parallel over rows of y; gradients over bands of channels and pieces of x, each visiting the
-// windows that reach it in order. Bytes: each x and y once, x again for overlapping windows.
+// windows that reach it in order. A GPU is parallel over values of y and, for gradients, of x: it finds the position behind each
+// result, then every value gathers the gradients that are its own, in order. Bytes: each x and y once, x again for overlapping windows.
 #pragma once
 #include "window.h"
 
@@ -41,11 +42,15 @@ struct PoolGrad {
   Tensor x, dy, dx;  // x may be absent for the average
   Ints window;
   bool average, last;
+  void* workspace = nullptr;
   static constexpr auto spec() { return fields(optional_in("x", &PoolGrad::x, kF32), in("dy", &PoolGrad::dy, kF32), out("dx", &PoolGrad::dx, kF32), par("window", &PoolGrad::window), par("average", &PoolGrad::average), par("last", &PoolGrad::last)); }
   void check() const {
     check_pool(dx, dy, window);
     require(average || (x.present() && x.shape == dx.shape), "max pooling needs x, with the shape of dx");
   }
+  size_t workspace_bytes() const { return 0; }
+  /// The position that each result came from.
+  size_t cuda_workspace_bytes() const { return average ? 0 : dy.bytes(); }
 };
 
 }  // namespace simmim

@@ -2,7 +2,7 @@
 //   y[b, p, q, :] = (1 - u)(1 - v) x[b, i, j, :] + (1 - u) v x[b, i, j', :] + u (1 - v) x[b, i', j, :] + u v x[b, i', j', :]
 // where (i, i', u) and (j, j', v) are the taps of p and q (sampling.h); or the nearest x[b, i, j, :] itself.
 // Each line of y is two lines of x blended and then sampled along the width; the gradient takes the same steps backwards.
-// Parallel over groups of lines. Bytes: x and y once; about 6 flops per element of y.
+// Parallel over groups of lines; on a GPU over values, the gradient gathering from the results that read each. Bytes: x and y once; about 6 flops per element of y.
 #pragma once
 #include "sampling.h"
 
@@ -37,6 +37,8 @@ struct Resize {
   /// A blended line per group, and the taps of the width.
   SIMMIM_INLINE int64_t line() const { return x.dim(2) * x.dim(3); }
   size_t workspace_bytes() const { return nearest ? static_cast<size_t>(y.dim(2)) * 4 : static_cast<size_t>(groups() * line() + 3 * y.dim(2) * y.dim(3)) * 4; }
+  /// The taps of both axes.
+  size_t cuda_workspace_bytes() const { return static_cast<size_t>(y.dim(1) + y.dim(2)) * sizeof(Tap); }
 };
 
 struct ResizeGrad {
@@ -52,6 +54,9 @@ struct ResizeGrad {
   SIMMIM_INLINE int64_t line() const { return dy.dim(2) * dy.dim(3); }
   /// A sum of lines of dy per group, and the taps of both axes.
   size_t workspace_bytes() const { return static_cast<size_t>(groups() * line() + 3 * (dy.dim(1) + dy.dim(2))) * 4; }
+  /// The taps of both axes, and which results read each position of dx, as two numbers.
+  SIMMIM_INLINE size_t tap_bytes() const { return static_cast<size_t>(dy.dim(1) + dy.dim(2)) * sizeof(Tap); }
+  size_t cuda_workspace_bytes() const { return tap_bytes() + static_cast<size_t>(dx.dim(1) + dx.dim(2)) * 8; }
 };
 
 }  // namespace simmim

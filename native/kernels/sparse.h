@@ -7,6 +7,7 @@
 // check_values() refuses what lies outside; a replayed program leaves it out. Parallel over segments or entries; finding the places of sparse_fill_rows is one pass over the rows in order.
 #pragma once
 #include "../core/kernel.h"
+#include "sorted_rows.h"
 
 namespace simmim {
 
@@ -57,6 +58,8 @@ struct SparseFillRows {
   }
   /// Where each row's next entry goes.
   size_t workspace_bytes() const { return static_cast<size_t>(empty.dim(0)) * sizeof(int64_t); }
+  /// A GPU sorts the entries by row as well.
+  size_t cuda_workspace_bytes() const { return static_cast<size_t>(power_of_two_from(indices.dim(0)) + empty.dim(0)) * 8; }
 };
 
 struct SparseReshape {

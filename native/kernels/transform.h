@@ -5,7 +5,7 @@
 //   rotate     y[b, p, q, :] = the pixel of x[b] nearest to (q, p) turned by the angle round the centre, fill[c] outside
 // Integers are truncated. Parallel over lines of y. Bytes: y once, and what it reads of x; about 20 flops per pixel.
 #pragma once
-#include "sampling.h"
+#include "picture.h"
 
 namespace simmim {
 
@@ -17,10 +17,9 @@ inline void check_picture_pair(const Tensor& x, const Tensor& y) {
 
 struct Transform {
   static constexpr const char* name = "transform";
-  enum FillMode : int32_t { constant, reflect, wrap, nearest_edge, count };
   static constexpr const char* ops = "constant reflect wrap nearest ";
   Tensor x, transforms, y;  // [B, H, W, C], [B or 1, 8], [B, P, Q, C]
-  int32_t op;               // fill mode
+  int32_t op;               // FillMode
   bool nearest;
   float fill;
   static constexpr auto spec() {
@@ -28,7 +27,7 @@ struct Transform {
   }
   void check() const {
     check_picture_pair(x, y);
-    require(op >= 0 && op < count, "op is %d, expected 0 to %d", op, count - 1);
+    require(op >= 0 && op < kFillModes, "op is %d, expected 0 to %d", op, kFillModes - 1);
     require(transforms.shape.rank == 2 && transforms.dim(1) == 8 && (transforms.dim(0) == 1 || transforms.dim(0) == x.dim(0)), "transforms has %lld values, expected [1 or %lld, 8]", static_cast<long long>(transforms.count()), static_cast<long long>(x.dim(0)));
   }
 };
@@ -48,6 +47,8 @@ struct Rotate {
   }
   /// Per column (q - centre) times cosine and sine.
   size_t workspace_bytes() const { return static_cast<size_t>(x.dim(2)) * 2 * sizeof(double); }
+  /// The same for rows as well.
+  size_t cuda_workspace_bytes() const { return static_cast<size_t>(x.dim(1) + x.dim(2)) * 2 * sizeof(double); }
 };
 
 }  // namespace simmim

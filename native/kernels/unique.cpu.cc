@@ -1,38 +1,10 @@
 #include "unique.h"
 
 #include "../cpu/thread_pool.h"
-#include "../cpu/vec.h"
 
 namespace simmim::SIMMIM_ISA {
 
 namespace {
-
-/// A value as bits that are equal where the values count as equal.
-SIMMIM_INLINE uint32_t bits_of(float v) { return v != v ? 0x7fc00000u : v == 0 ? 0u : __builtin_bit_cast(uint32_t, v); }
-SIMMIM_INLINE uint32_t bits_of(int32_t v) { return static_cast<uint32_t>(v); }
-SIMMIM_INLINE uint32_t bits_of(uint8_t v) { return v; }
-
-template <class T>
-struct Slices {
-  const T* x;
-  int64_t outer, count, inner;
-  SIMMIM_INLINE const T* part(int64_t o, int64_t n) const { return x + (o * count + n) * inner; }
-  uint32_t hash(int64_t n) const {
-    uint64_t h = 0x9e3779b97f4a7c15u;
-    for (int64_t o = 0; o < outer; o++)
-      for (int64_t i = 0; i < inner; i++) {
-        h = (h ^ bits_of(part(o, n)[i])) * 0xff51afd7ed558ccdu;
-        h ^= h >> 32;
-      }
-    return static_cast<uint32_t>(h);
-  }
-  bool equal(int64_t n, int64_t m) const {
-    for (int64_t o = 0; o < outer; o++)
-      for (int64_t i = 0; i < inner; i++)
-        if (bits_of(part(o, n)[i]) != bits_of(part(o, m)[i])) return false;
-    return true;
-  }
-};
 
 template <class T>
 void find_unique(const Unique& k) {

@@ -1,11 +1,41 @@
 // The different slices x[:, n, :], in the order in which they first occur: first[u] is the n where slice u occurs first, index[n]
 // the u of slice n, both of N entries, `count` of first in use. NaN equals NaN and -0 equals 0.
-// Slices are hashed in parallel and then entered into a table one after the other. Bytes: one read of x, and again those slices
-// that meet in the table.
+// Slices are hashed in parallel and then entered into a table one after the other; a GPU sorts the hashes instead and compares
+// slices of equal ones. Bytes: one read of x, and again those slices that meet in the table.
 #pragma once
 #include "../core/kernel.h"
+#include "sorted_rows.h"
 
 namespace simmim {
+
+/// The slices x[:, n, :] of x [O, N, I].
+template <class T>
+struct Slices {
+  const T* x;
+  int64_t outer, count, inner;
+
+  /// A value as bits that are equal where the values count as equal.
+  static SIMMIM_INLINE uint32_t bits_of(T v) {
+    if constexpr (__is_same(T, float)) return v != v ? 0x7fc00000u : v == 0 ? 0u : __builtin_bit_cast(uint32_t, v);
+    else return static_cast<uint32_t>(v);
+  }
+  SIMMIM_INLINE const T* part(int64_t o, int64_t n) const { return x + (o * count + n) * inner; }
+  SIMMIM_INLINE uint32_t hash(int64_t n) const {
+    uint64_t h = 0x9e3779b97f4a7c15u;
+    for (int64_t o = 0; o < outer; o++)
+      for (int64_t i = 0; i < inner; i++) {
+        h = (h ^ bits_of(part(o, n)[i])) * 0xff51afd7ed558ccdu;
+        h ^= h >> 32;
+      }
+    return static_cast<uint32_t>(h);
+  }
+  SIMMIM_INLINE bool equal(int64_t n, int64_t m) const {
+    for (int64_t o = 0; o < outer; o++)
+      for (int64_t i = 0; i < inner; i++)
+        if (bits_of(part(o, n)[i]) != bits_of(part(o, m)[i])) return false;
+    return true;
+  }
+};
 
 struct Unique {
   static constexpr const char* name = "unique";
@@ -23,6 +53,9 @@ struct Unique {
     return n;
   }
   size_t workspace_bytes() const { return static_cast<size_t>(x.dim(1) + places()) * 4; }
+  /// A GPU's sorted hashes, and two numbers of each slice.
+  SIMMIM_INLINE int64_t cuda_keys() const { return power_of_two_from(x.dim(1)); }
+  size_t cuda_workspace_bytes() const { return static_cast<size_t>(cuda_keys() + x.dim(1)) * 8; }
 };
 
 }  // namespace simmim

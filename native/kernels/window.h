@@ -146,6 +146,12 @@ SIMMIM_INLINE GradientClass gradient_class(const Window& w, int axis, int64_t re
   return c;
 }
 
+/// Pieces of `positions` results that a GPU sums for a filter's gradient, each on its own.
+SIMMIM_INLINE int64_t position_pieces(int64_t positions) {
+  const int64_t pieces = (positions + 255) / 256;
+  return pieces < 512 ? pieces : 512;
+}
+
 /// The window's sizes are those of a filter of `rank` dims, the last `spatial` of which before its channels are positions.
 inline void check_filter_size(const Ints& window, const Tensor& filter, int spatial) {
   for (int i = 0; i < 3; i++) {

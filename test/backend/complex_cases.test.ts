@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { OWN_BACKEND } from '../helpers/devices';
 import type { Draw } from './draw';
 import { family } from './random_family';
 
@@ -52,7 +53,7 @@ describe('complex tensors against the cpu backend', () => {
 
 describe('complex tensors where the cpu backend has nothing', () => {
   beforeAll(async () => {
-    await tf.setBackend('simmim-cpu');
+    await tf.setBackend(OWN_BACKEND);
   });
   const make = (shape: number[]): tf.Tensor => tf.complex(tf.randomUniform(shape, -1, 1, 'float32', 1), tf.randomUniform(shape, -1, 1, 'float32', 2));
 

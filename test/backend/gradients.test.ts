@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { CPU_BACKEND } from '../../ts/backend';
 import { EPS32, maxAbs } from '../helpers/compare';
+import { OWN_BACKEND } from '../helpers/devices';
 import { reference64 } from '../helpers/reference64';
 import { Draw } from './draw';
 import { type GradientCase, GRADIENTS, UNREACHABLE } from './gradient_cases';
@@ -69,7 +69,7 @@ describe('gradients on random shapes', () => {
         const moved = exact(c.inputs.map((x) => x.values.map((v, i) => v * (1 + (i % 2 ? 2 : -2) * EPS32))));
         await tf.setBackend('cpu');
         const cpu = gradients(tf, c);
-        await tf.setBackend(CPU_BACKEND);
+        await tf.setBackend(OWN_BACKEND);
         if (n === 0) expect((await tf.profile(() => loss(tf, c, tensors(tf, c)))).kernelNames, label).toContain(name);
         const tolerance = FACTOR * (difference(cpu, truth) + difference(moved, truth) + EPS32 * maxAbs(truth.flat())) + (entry.mended ? 1e-7 * maxAbs(truth.flat()) : 0);
         expect(difference(gradients(tf, c), truth), label).toBeLessThanOrEqual(tolerance);
@@ -92,7 +92,7 @@ describe('gradients on random shapes', () => {
     ];
     await tf.setBackend('cpu');
     const cpu = all();
-    await tf.setBackend(CPU_BACKEND);
+    await tf.setBackend(OWN_BACKEND);
     all().forEach((values, i) => expect(maxAbs(values.map((v, j) => v - (cpu[i]?.[j] as number)))).toBeLessThanOrEqual(1e-6 * maxAbs(cpu[i] as Float32Array)));
   });
 });

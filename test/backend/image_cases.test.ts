@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { OWN_BACKEND } from '../helpers/devices';
 import { family } from './random_family';
 
 type Size = [number, number];
@@ -79,7 +80,7 @@ describe('pictures against the cpu backend', () => {
 
 describe('pictures where the cpu backend is no measure', () => {
   beforeAll(async () => {
-    await tf.setBackend('simmim-cpu');
+    await tf.setBackend(OWN_BACKEND);
   });
 
   // Bilinear resizing is linear: the gradient of sum(resize(x) w) is the transpose of resize, so <resize(u), w> = <u, gradient>.

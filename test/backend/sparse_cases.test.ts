@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { OWN_BACKEND } from '../helpers/devices';
 import { family } from './random_family';
 
 const numbers = (n: number, draw: (i: number) => number): number[] => Array.from({ length: n }, (_, i) => draw(i));
@@ -86,7 +87,7 @@ describe('lists of indices against the cpu backend', () => {
 
 describe('lists of indices at sizes where work is shared out', () => {
   beforeAll(async () => {
-    await tf.setBackend('simmim-cpu');
+    await tf.setBackend(OWN_BACKEND);
   });
   it('a long row is counted piece by piece', () => {
     const n = 300_000;

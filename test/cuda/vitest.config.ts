@@ -5,11 +5,11 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     root: new URL('../..', import.meta.url).pathname,
-    include: ['test/cuda/**/*.test.ts', 'test/ops/**/*.test.ts', 'test/backend/{random_cases,program,missing_gradients}.test.ts', 'test/autodiff/**/*.test.ts', 'test/native/{gemm,train_kernels}.test.ts'],
+    include: ['test/cuda/**/*.test.ts', 'test/ops/**/*.test.ts', 'test/backend/{*_cases,gradients,program,missing_gradients}.test.ts', 'test/autodiff/**/*.test.ts', 'test/native/{gemm,train_kernels}.test.ts'],
     env: { SIMMIM_TEST_DEVICE: 'cuda' },
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 300_000,
-    hookTimeout: 120_000,
+    hookTimeout: 300_000,
   },
 });
