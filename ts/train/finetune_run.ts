@@ -42,16 +42,18 @@ export function openFinetune(recipe: FinetuneRecipe, out: string, reporter: Repo
     const averaged = buffers.averages ? { ema: figures(await buffers.withAverages(() => evaluateClassifier(built.model, held))) } : {};
     return { ...figures(own), images: own.images, ...averaged };
   });
-  const close = async (): Promise<void> => {
-    await source.close();
-    buffers.dispose();
-  };
   try {
     const task = new ClassifyTask(built.model, recipe.augment, recipe.train.seed);
     const trainer = new Trainer({ recipe, task, buffers, source, validate, out, reporter, versions: versions(), classifier: built.identity, resume });
+    const close = async (): Promise<void> => {
+      trainer.close();
+      await source.close();
+      buffers.dispose();
+    };
     return { trainer, built, buffers, data, broken: () => source.state().broken, close };
   } catch (error) {
-    void close();
+    void source.close();
+    buffers.dispose();
     throw error;
   }
 }

@@ -52,6 +52,7 @@ export function openRun(recipe: Recipe, out: string, reporter: Reporter, resume:
       trainer, built, buffers, data,
       broken: () => source.state().broken,
       close: async () => {
+        trainer.close();
         await source.close();
         buffers.dispose();
       },

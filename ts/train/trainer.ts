@@ -67,6 +67,7 @@ export class Trainer {
   private readonly log: JsonlLog;
   private position: RunPosition;
   private stopRequested = false;
+  private closed = false;
   private lastSaved = -1;
   private lastFolder = '';
   private lastValidation: ValidationRecord | null = null;
@@ -121,11 +122,18 @@ export class Trainer {
       const end = this.position.update >= this.timetable.updates ? 'finished' : 'stopped';
       return { end, update: this.position.update, skipped: this.position.skipped, checkpoint: this.lastFolder, validation: this.lastValidation };
     } finally {
-      this.log.close();
-      this.lock.release();
-      this.step.dispose();
-      this.state.dispose();
+      this.close();
     }
+  }
+
+  /** Gives the folder back and frees what belongs to the steps; for a run that was never begun. A second call does nothing. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.log.close();
+    this.lock.release();
+    this.step.dispose();
+    this.state.dispose();
   }
 
   /** One update: its micro steps, then the weights. Returns false when it was given up for a stop request. */
