@@ -3,6 +3,7 @@
 // npm run bench -- profile MODEL [--precision f32|bf16] [--batch 8] [--threads 2] [--rounds 5] [--clock wall|thread] [--shapes] [--roofline FILE.svg]
 // npm run bench -- tfjs    [--ops 'a;b'] [--sizes small,medium,large] [--rivals cpu,wasm,tf-eager,tf-function] [--threads 2] [--rounds 5] [--markdown FILE]
 // npm run bench -- dispatch [--rounds 9]
+// npm run bench -- replay TRACE [--ops kernel,kernel] [--threads 2] [--rounds 5] [--roofline FILE.svg]   TRACE: what SIMMIM_TRACE=1 wrote on standard error
 // npm run bench -- limits  [--threads 2]
 // step, ops: --device cpu|cuda: all contestants on the same one; --modes eager,compile: each mode of PyTorch is a rival.
 // All: --json FILE writes the results; --compare FILE sets them beside an earlier --json and ends with 1 when something became slower.
@@ -11,7 +12,7 @@
 // found through SIMMIM_PYTHON (default python3) and, for training steps, the official model code through
 // SIMMIM_OFFICIAL; a rival that is not there is said to be missing. Ceilings of the machine are measured by limits.cc.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Comparable, compare } from './compare';
 import { dispatch } from './dispatch';
@@ -19,6 +20,7 @@ import { geometricMean, interleave, type Result, Server, table } from './harness
 import { type Limits, measureLimits, shareOfLimit, streamBandwidth } from './limits';
 import { OP_BENCHES } from './ops';
 import { profileStep } from './profile';
+import { replayTrace } from './replay';
 import { type Measured, roofline } from './roofline';
 import { compare as compareTfjs } from './tfjs/compare';
 
@@ -145,6 +147,19 @@ async function benchProfile(models: readonly string[]): Promise<Outcome> {
   return { ...outcome, measured: { title: `Kernels of a training step: ${models.join(', ')}, ${precision}`, limits, items } };
 }
 
+/** The calls of a trace, each as a case of its own. */
+async function benchReplay([file, ...rest]: readonly string[]): Promise<Outcome> {
+  if (file === undefined || rest.length > 0) throw new Error(`bench replay takes one file, got ${file === undefined ? 'none' : rest.length + 1}: the standard error of a program run with SIMMIM_TRACE=1`);
+  const limits = limitsNow();
+  const results = await replayTrace(file, simmim, { kernels: options.ops?.split(','), threads, rounds: Number(options.rounds), limits });
+  const measured = results.filter((r) => !r.replayed.error);
+  return {
+    results,
+    comparable: measured.map((r) => ({ key: `replay ${r.name}`, seconds: r.replayed.median, ratio: null })),
+    measured: { title: `Calls of ${basename(file)}`, limits, items: measured.map((r) => ({ name: r.name, flops: r.flops, bytes: r.bytes, seconds: r.replayed.median })) },
+  };
+}
+
 /** The machine's own ceilings. */
 function benchLimits(): Promise<Outcome> {
   const limits = limitsNow();
@@ -166,6 +181,7 @@ const COMMANDS: Record<string, (names: string[]) => Promise<Outcome>> = {
   step: benchSteps,
   ops: benchOps,
   profile: (names) => benchProfile(names.length > 0 ? names : ['swin_tiny']),
+  replay: benchReplay,
   limits: benchLimits,
   tfjs: benchTfjs,
   dispatch: async () => ({ results: await dispatch(Number(options.rounds)), comparable: [] }),
@@ -180,7 +196,7 @@ async function main(): Promise<void> {
   const { results, comparable, measured } = await command(names);
   if (options.json) writeFileSync(options.json, JSON.stringify({ date: new Date().toISOString(), node: process.version, device: options.device, results, comparable }, null, 1));
   if (options.roofline) {
-    if (!measured) throw new Error(`bench ${what} has no roofline: ops and profile have`);
+    if (!measured) throw new Error(`bench ${what} has no roofline: ops, profile and replay have`);
     writeFileSync(options.roofline, roofline(measured.title, measured.limits, what === 'profile' ? options.precision : 'f32', measured.items));
   }
   if (before) {

@@ -1,7 +1,6 @@
-// npm run bench -- [step|ops|profile|limits|tfjs|dispatch] [options]: bundles bench/ and runs it; see bench/main.ts for the options.
+// npm run bench -- [step|ops|profile|replay|limits|tfjs|dispatch] [options]: bundles bench/ and runs it; see bench/main.ts for the options.
 import { buildSync } from 'esbuild';
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 

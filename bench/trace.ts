@@ -37,14 +37,15 @@ export function parseTraceLine(line: string): TracedCall | undefined {
   return call;
 }
 
-const product = (dims: readonly number[]): number => dims.reduce((n, d) => n * d, 1);
-const count = (call: TracedCall, name: string): number => product(call.tensors[name]?.dims ?? [0]);
+/** Number of values of a shape. */
+export const elements = (dims: readonly number[]): number => dims.reduce((n, d) => n * d, 1);
+const count = (call: TracedCall, name: string): number => elements(call.tensors[name]?.dims ?? [0]);
 const last = (call: TracedCall, name: string): number => call.tensors[name]?.dims.at(-1) ?? 0;
 
 /** Tokens that one query sees. */
 function keys(call: TracedCall): number {
   const { window } = call.scalars;
-  return Array.isArray(window) ? product(window) : (call.tensors.qkv?.dims[1] ?? 0);
+  return Array.isArray(window) ? elements(window) : (call.tensors.qkv?.dims[1] ?? 0);
 }
 
 /** Floating point operations of the products in one call (a multiply-add counts two), as the kernels' headers state them; 0 for the others. */
@@ -68,7 +69,7 @@ export function flopsOf(call: TracedCall): number {
 /** Bytes of all tensors of a call, each counted once; of a flat buffer only the part in use. */
 export function bytesOf(call: TracedCall): number {
   if (call.kernel === 'accumulate') return 12 * count(call, 'gradient');
-  return Object.values(call.tensors).reduce((sum, t) => sum + (t ? product(t.dims) * DTYPE_BYTES[t.dtype] : 0), 0);
+  return Object.values(call.tensors).reduce((sum, t) => sum + (t ? elements(t.dims) * DTYPE_BYTES[t.dtype] : 0), 0);
 }
 
 /** What is the same for two calls of equal cost. */

@@ -4,6 +4,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { IsaLevel } from '../../ts/native';
 import { OP_BENCHES } from '../ops';
 import { type BenchCase, dist } from '../ops/op_bench';
+import type { TracedCall } from '../trace';
+import { ReplayedCall } from './replayed_call';
 
 // The compiled files are what users install.
 const native = require(dist('native')) as typeof import('../../ts/native');
@@ -26,13 +28,16 @@ interface Request {
   case?: BenchCase;
   backward?: boolean;
   repeats?: number;
+  /** The call that replay_setup repeats. */
+  call?: TracedCall;
   /** Print every native call on standard error. */
   trace?: boolean;
 }
 
-/** Waits until the GPU has done what it was asked for: what it is asked for later comes later. */
+/** Waits until everything is done that was asked for: large calls are queued, and on a GPU all of them. */
 function finishDevice(): void {
   if (tf.getBackend() === 'simmim-cuda') tf.tidy(() => tf.zeros([1]).dataSync());
+  else native.loadAddon().join();
 }
 
 /** The most bytes that tensors and workspaces took: of the GPU's memory, or of this process. */
@@ -55,6 +60,10 @@ async function answer(request: Request, job: Job | null): Promise<{ reply: objec
     addon.setThreads(request.threads ?? addon.info().threads);
     if (request.isa) addon.setIsa(request.isa);
     if (request.cmd === 'step_setup') return { reply: { ok: true }, job: stepJob(request) };
+    if (request.call) {
+      const call = new ReplayedCall(native, request.call);
+      return { reply: { ok: true }, job: () => call.run() };
+    }
     const bench = OP_BENCHES.find((b) => b.op === request.op);
     if (!bench) throw new Error(`no bench of ${request.op}`);
     return { reply: { ok: true }, job: bench.job(request.case ?? {}, request.backward ?? false) };
