@@ -14,7 +14,7 @@ class NullBackend extends tf.KernelBackend {
   }
   override move(): void {}
   override incRef(): void {}
-  override decRef(): void {}
+  decRef(): void {}
   override refCount(): number {
     return 1;
   }

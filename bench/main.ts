@@ -1,4 +1,5 @@
-// npm run bench -- step    [--models a,b] [--precision f32|bf16] [--checkpointing] [--batch 8] [--threads 2] [--rounds 5]
+// npm run bench -- step    [--models a,b] [--image-size 192] [--precision f32|bf16] [--checkpointing] [--rivals torch,cpu,wasm] [--batch 8] [--threads 2] [--rounds 5]
+//                          cpu, wasm: the same step op by op on tfjs's own backends, which take minutes for what we do in a second: make it small
 // npm run bench -- ops     [--ops a,b] [--forward] [--threads 2] [--rounds 5] [--roofline FILE.svg]
 // npm run bench -- profile MODEL [--precision f32|bf16] [--batch 8] [--threads 2] [--rounds 5] [--clock wall|thread] [--shapes] [--roofline FILE.svg]
 // npm run bench -- tfjs    [--ops 'a;b'] [--sizes small,medium,large] [--rivals cpu,wasm,tf-eager,tf-function] [--threads 2] [--rounds 5] [--markdown FILE]
@@ -44,20 +45,36 @@ const { values: options, positionals } = parseArgs({
     json: { type: 'string' },
     compare: { type: 'string' },
     sizes: { type: 'string', default: 'small,medium,large' },
-    rivals: { type: 'string', default: 'cpu,wasm,tf-eager,tf-function' },
+    rivals: { type: 'string' },
+    'image-size': { type: 'string' },
     markdown: { type: 'string' },
     roofline: { type: 'string' },
   },
 });
 
-function simmim(): Server {
-  return new Server('simmim', process.execPath, [join(__dirname, 'rivals/simmim_server.js')], { UV_THREADPOOL_SIZE: '1' });
+function simmim(name = 'simmim'): Server {
+  return new Server(name, process.execPath, [join(__dirname, 'rivals/simmim_server.js')], { UV_THREADPOOL_SIZE: '1' });
 }
 
-/** Ours first, then PyTorch once for each mode. */
-function contestants(): Server[] {
-  const rival = (mode: string): Server => new Server(mode === 'eager' ? 'torch' : `torch ${mode}`, process.env.SIMMIM_PYTHON ?? 'python3', [join(here, 'rivals/torch_server.py')], { SIMMIM_TORCH_MODE: mode });
-  return [simmim(), ...options.modes.split(',').map(rival)];
+/** PyTorch once for each mode. */
+function torches(): Server[] {
+  return options.modes.split(',').map((mode) => new Server(mode === 'eager' ? 'torch' : `torch ${mode}`, process.env.SIMMIM_PYTHON ?? 'python3', [join(here, 'rivals/torch_server.py')], { SIMMIM_TORCH_MODE: mode }));
+}
+
+/** Ours first, then PyTorch. */
+const contestants = (): Server[] => [simmim(), ...torches()];
+
+/** tfjs's own backends, on which our server runs the same models. */
+const TFJS_BACKENDS = ['cpu', 'wasm'];
+
+/** Ours first, then those that --rivals names. */
+function stepContestants(): Server[] {
+  const rivals = (options.rivals ?? 'torch').split(',').flatMap((name) => {
+    if (name === 'torch') return torches();
+    if (TFJS_BACKENDS.includes(name)) return [simmim(name)];
+    throw new Error(`unknown rival '${name}' of a step, expected torch, ${TFJS_BACKENDS.join(' or ')}`);
+  });
+  return [simmim(), ...rivals];
 }
 
 const mebibytes = (bytes?: number): string => (bytes ? (bytes / 2 ** 20).toFixed(0) : '-');
@@ -80,9 +97,10 @@ async function benchSteps(): Promise<Outcome> {
   const batch = Number(options.batch);
   const { precision, checkpointing } = options;
   for (const model of options.models.split(',')) {
-    const servers = contestants(); // fresh processes: the peak is this model's
-    const request = { cmd: 'step_setup', model, batch, threads, precision, checkpointing, device: options.device };
-    const figures = await interleave(servers, () => request, Number(options.rounds));
+    const servers = stepContestants(); // fresh processes: the peak is this model's
+    const imageSize = options['image-size'] === undefined ? undefined : Number(options['image-size']);
+    const request = { cmd: 'step_setup', model, imageSize, batch, threads, precision, checkpointing, device: options.device };
+    const figures = await interleave(servers, ({ name }) => (TFJS_BACKENDS.includes(name) ? { ...request, backend: name } : request), Number(options.rounds));
     servers.forEach((server) => server.close());
     const rival = figures[1] as Result;
     for (const f of figures) {
@@ -171,7 +189,7 @@ function benchLimits(): Promise<Outcome> {
 
 /** tfjs ops on our backend beside the other backends and TensorFlow. */
 async function benchTfjs(): Promise<Outcome> {
-  const { rows, markdown } = await compareTfjs({ ops: options.ops?.split(';'), sizes: options.sizes.split(','), rivals: options.rivals.split(','), threads, rounds: Number(options.rounds), folder: here });
+  const { rows, markdown } = await compareTfjs({ ops: options.ops?.split(';'), sizes: options.sizes.split(','), rivals: (options.rivals ?? 'cpu,wasm,tf-eager,tf-function').split(','), threads, rounds: Number(options.rounds), folder: here });
   console.log(`\n${markdown}`);
   if (options.markdown) writeFileSync(options.markdown, markdown);
   return { results: rows, comparable: [] };

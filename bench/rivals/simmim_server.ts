@@ -17,12 +17,16 @@ type Job = () => number | null | Promise<number>;
 interface Request {
   cmd: string;
   model?: string;
+  /** Pixels; 192, for a ViT 224. */
+  imageSize?: number;
   batch?: number;
   recorded?: boolean;
   precision?: 'f32' | 'bf16';
   checkpointing?: boolean;
   threads?: number;
   device?: 'cpu' | 'cuda';
+  /** One of tfjs's own in place of ours: the step op by op in float32. */
+  backend?: 'cpu' | 'wasm';
   isa?: IsaLevel;
   op?: string;
   case?: BenchCase;
@@ -46,15 +50,17 @@ function peakBytes(): number {
 }
 
 /** Forward, backward, clip 5 and AdamW on one batch of noise: what the trainer does between two batches, recorded or eager. */
-function stepJob({ model = '', batch = 8, recorded = true, precision = 'f32', checkpointing = false }: Request): Job {
-  const step = new train.NoiseStep(train.parseRecipe({ model: { encoder: model, imageSize: model.startsWith('vit') ? 224 : 192, checkpointing }, train: { precision, recorded } } as never), batch);
+function stepJob({ model = '', imageSize, backend, batch = 8, recorded = backend === undefined, precision = 'f32', checkpointing = false }: Request): Job {
+  if (backend && precision !== 'f32') throw new Error(`${backend} computes in f32 alone`);
+  const step = new train.NoiseStep(train.parseRecipe({ model: { encoder: model, imageSize: imageSize ?? (model.startsWith('vit') ? 224 : 192), checkpointing }, train: { precision, recorded } } as never), batch);
   return () => step.run();
 }
 
 async function answer(request: Request, job: Job | null): Promise<{ reply: object; job: Job | null }> {
   if (request.cmd === 'info') return { reply: { name: 'simmim', ...native.loadAddon().info() }, job };
   if (request.cmd.endsWith('_setup')) {
-    const backend = request.device === 'cuda' ? 'simmim-cuda' : 'simmim-cpu';
+    const backend = request.backend ?? (request.device === 'cuda' ? 'simmim-cuda' : 'simmim-cpu');
+    if (backend === 'wasm') require('@tensorflow/tfjs-backend-wasm');
     if (!(await tf.setBackend(backend))) throw new Error(`${backend} does not start here: see 'simmim doctor'`);
     const addon = native.loadAddon();
     addon.setThreads(request.threads ?? addon.info().threads);

@@ -1,7 +1,7 @@
 """PyTorch as a rival: answers JSON lines on stdin with JSON lines on stdout, one process for one bench.
 
 {"cmd": "info"}
-{"cmd": "step_setup", "model": "swin_tiny", "batch": 8, "threads": 2, "precision": "f32", "mode": "eager", "device": "cpu"}
+{"cmd": "step_setup", "model": "swin_tiny", "imageSize": 192, "batch": 8, "threads": 2, "precision": "f32", "mode": "eager", "device": "cpu"}
 {"cmd": "run", "repeats": 1}            -> {"seconds": [...], "value": loss}
 {"cmd": "op_setup", "op": "window_attention", "case": {...}, "threads": 2, "precision": "f32", "backward": true}
 
@@ -21,14 +21,16 @@ import torch.nn as nn
 
 import torch_ops
 
-SWIN = {
+SWIN = {  # window 6 unless it says otherwise
     "swin_tiny": dict(embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24]),
     "swin_small": dict(embed_dim=96, depths=[2, 2, 18, 2], num_heads=[3, 6, 12, 24]),
     "swin_base": dict(embed_dim=128, depths=[2, 2, 18, 2], num_heads=[4, 8, 16, 32]),
+    "swin_large": dict(embed_dim=192, depths=[2, 2, 18, 2], num_heads=[6, 12, 24, 48], window_size=12),
 }
 VIT = {
     "vit_small": dict(embed_dim=384, depth=12, num_heads=6),
     "vit_base": dict(embed_dim=768, depth=12, num_heads=12),
+    "vit_large": dict(embed_dim=1024, depth=24, num_heads=16),
 }
 
 
@@ -46,13 +48,13 @@ def official():
     return simmim
 
 
-def build(model):
+def build(model, size):
     simmim = official()
     if model in SWIN:
-        size, patch, stride = 192, 4, 32
-        encoder = simmim.SwinTransformerForSimMIM(img_size=size, patch_size=patch, in_chans=3, num_classes=0, window_size=6, mlp_ratio=4.0, qkv_bias=True, drop_path_rate=0.0, ape=False, patch_norm=True, **SWIN[model])
+        size, patch, stride = size or 192, 4, 32
+        encoder = simmim.SwinTransformerForSimMIM(img_size=size, patch_size=patch, in_chans=3, num_classes=0, mlp_ratio=4.0, qkv_bias=True, drop_path_rate=0.0, ape=False, patch_norm=True, **{"window_size": 6, **SWIN[model]})
     else:
-        size, patch, stride = 224, 16, 16
+        size, patch, stride = size or 224, 16, 16
         encoder = simmim.VisionTransformerForSimMIM(img_size=size, patch_size=patch, in_chans=3, num_classes=0, mlp_ratio=4, qkv_bias=True, drop_path_rate=0.0, norm_layer=partial(nn.LayerNorm, eps=1e-6), init_values=0.1, use_abs_pos_emb=False, use_rel_pos_bias=False, use_shared_rel_pos_bias=True, use_mean_pooling=False, **VIT[model])
     return simmim.SimMIM(encoder, stride), size, size // patch
 
@@ -60,9 +62,9 @@ def build(model):
 class Step:
     """Forward, backward, clip 5.0, AdamW: one pre-training step on random data."""
 
-    def __init__(self, model, batch, precision, mode):
+    def __init__(self, model, size, batch, precision, mode):
         torch.manual_seed(0)
-        self.model, size, grid = build(model)
+        self.model, size, grid = build(model, size)
         self.model.to(torch.get_default_device())
         self.images = torch.randn(batch, 3, size, size)
         cells = size // 32
@@ -105,7 +107,7 @@ def serve():
                 answer = {"name": "torch", "version": torch.__version__}
             elif request["cmd"] == "step_setup":
                 torch.set_num_threads(request["threads"])
-                job = Step(request["model"], request["batch"], request.get("precision", "f32"), request.get("mode", default_mode))
+                job = Step(request["model"], request.get("imageSize"), request["batch"], request.get("precision", "f32"), request.get("mode", default_mode))
                 answer = {"ok": True}
             elif request["cmd"] == "op_setup":
                 torch.set_num_threads(request["threads"])

@@ -42,11 +42,13 @@ describe.each([COMPOSED, OWN])('$name', (device) => {
   }
 
   function reference(loss: () => tf.Scalar): { value: number; gradients: (number[] | null)[] } {
-    return tf.tidy(() => {
+    let outcome = { value: NaN, gradients: [] as (number[] | null)[] };
+    tf.tidy(() => {
       const { value, grads } = tf.variableGrads(loss, variables);
       const gradients = variables.map(({ name }) => (grads[name] ? Array.from(grads[name].dataSync()) : null));
-      return { value: value.dataSync()[0] as number, gradients };
+      outcome = { value: value.dataSync()[0] as number, gradients };
     });
+    return outcome;
   }
 
   /** The same bits as tf.variableGrads, checked for equality, not closeness. */

@@ -94,7 +94,7 @@ describe('complex tensors where the cpu backend has nothing', () => {
     expect(energy(there) / n / energy(x)).toBeCloseTo(1, 5);
     const tone = 7;
     const phase = tf.tensor1d(Float32Array.from({ length: n }, (_, i) => (2 * Math.PI * ((tone * i) % n)) / n));
-    const peak = tf.abs(tf.spectral.fft(tf.complex(tf.cos(phase), tf.sin(phase)))).dataSync();
+    const peak = tf.abs(tf.spectral.fft(tf.complex(tf.cos(phase), tf.sin(phase)))).dataSync<'float32'>();
     expect((peak[tone] as number) / n).toBeCloseTo(1, 5);
     peak[tone] = 0;
     expect(peak.reduce((most, v) => Math.max(most, v), 0) / n).toBeLessThan(1e-6);

@@ -46,7 +46,7 @@ function expectAlike(ours: Outcome, theirs: Outcome, tolerance: number, scale: S
   expect(ours.map((r) => [r.shape, r.dtype]), label).toEqual(theirs.map((r) => [r.shape, r.dtype]));
   ours.forEach((result, n) => {
     const other = (theirs[n] as Result).values;
-    const largest = scale === 'tensor' ? other.reduce((most, v) => (Number.isFinite(v) ? Math.max(most, Math.abs(v)) : most), 0) : 0;
+    const largest = scale === 'tensor' ? Array.from(other).reduce((most, v) => (Number.isFinite(v) ? Math.max(most, Math.abs(v)) : most), 0) : 0;
     result.values.forEach((value, i) => {
       const wanted = other[i] as number;
       const alike = Object.is(value, wanted) || value === wanted || (Number.isNaN(value) && Number.isNaN(wanted)) || Math.abs(value - wanted) <= tolerance * Math.max(1, Math.abs(wanted), largest);

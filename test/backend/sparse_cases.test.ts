@@ -29,7 +29,7 @@ describe('lists of indices against the cpu backend', () => {
     const size = shape.reduce((a, b) => a * b, 1);
     const to = d.pick([[size], [-1, 1], [1, size, 1], [-1, -1], [size, 2]]);
     const ops: [string, () => tf.Tensor | tf.Tensor[]][] = [
-      ['fill empty rows', () => { const out = tf.sparse.sparseFillEmptyRows(indices(), values.make(), ints(shape), tf.scalar(1, values.dtype)); return [out.outputIndices as tf.Tensor, out.outputValues as tf.Tensor, out.emptyRowIndicator as tf.Tensor, out.reverseIndexMap as tf.Tensor]; }],
+      ['fill empty rows', () => { const out = tf.sparse.sparseFillEmptyRows(indices(), values.make() as tf.Tensor1D, ints(shape), tf.scalar(1, values.dtype)); return [out.outputIndices as tf.Tensor, out.outputValues as tf.Tensor, out.emptyRowIndicator as tf.Tensor, out.reverseIndexMap as tf.Tensor]; }],
       ['to dense', () => tf.sparseToDense(indices(), values.make(), shape as [number], tf.scalar(1, values.dtype))],
     ];
     if ((tuples[0] as number) >= 0 && (tuples[0] as number) < 9) ops.push(['reshape', () => { const out = tf.sparse.sparseReshape(indices(), ints(shape), ints(to)); return [out.outputIndices as tf.Tensor, out.outputShape as tf.Tensor]; }]);

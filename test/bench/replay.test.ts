@@ -15,7 +15,7 @@ function traceOfStep(precision: string): string {
     require('${DIST}/backend');
     const train = require('${DIST}/train');
     tf.setBackend('simmim-cpu').then(() => {
-      const recipe = train.parseRecipe({ model: { encoder: 'swin_tiny', imageSize: 64 }, train: { precision: '${precision}', recorded: false } });
+      const recipe = train.parseRecipe({ model: { encoder: 'swin_tiny', imageSize: 64, embedDim: 32, depths: [1, 2, 1, 1], heads: [1, 2, 4, 8] }, train: { precision: '${precision}', recorded: false } });
       return new train.NoiseStep(recipe, 1).run();
     });`;
   const run = spawnSync(process.execPath, ['-e', program], { cwd: resolve(DIST, '..'), encoding: 'utf8', env: { ...process.env, SIMMIM_TRACE: '1' }, maxBuffer: 1 << 28 });
@@ -33,7 +33,7 @@ describe.each(['f32', 'bf16'])('a traced step in %s', (precision) => {
   });
 
   test('every line is understood', () => {
-    expect(lines.length).toBeGreaterThan(100);
+    expect(lines.length).toBeGreaterThan(50);
     expect(lines.filter((line) => !parseTraceLine(line))).toEqual([]);
   });
 

@@ -59,6 +59,7 @@ test("the encoder is the run's, and its random start is where the run began", as
   await tf.setBackend('simmim-cpu');
   const own = openEncoder(run);
   const { recipe } = openCheckpoint(join(run, 'checkpoints/step-00000002')).state;
+  if (recipe.task !== 'pretrain') throw new Error('a run of another task');
   const start = namedParameters(buildModel(recipe).model);
   const random = namedParameters(openEncoder(run, { random: true }).encoder);
   const changed: string[] = [];

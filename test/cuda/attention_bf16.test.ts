@@ -134,7 +134,7 @@ function take(tensor: NativeTensor): number[] {
 function expectRoundingOnly(run: () => Results, c: Case, qkv: Float32Array, dy: Float32Array, entries: number): void {
   const truth = reference(c, qkv, dy, entries, exact);
   const low = reference(c, qkv, dy, entries, rounded);
-  const [{ runs }] = everyLevel(run) as [{ runs: [Results, ...Results[]] }];
+  const [{ runs }] = everyLevel(run) as unknown as [{ runs: [Results, ...Results[]] }];
   const [got, ...others] = runs;
   for (const other of others) expect(other, 'in another order').toEqual(got);
   for (const name of ['y', 'dqkv', 'dbias', 'dscales'] as const) {

@@ -66,7 +66,7 @@ async function trainOn(backend: string, given: PartialRecipe, recorded: boolean,
   }
 }
 
-const swin = { encoder: 'swin_tiny', imageSize: SIZE, embedDim: 8, depths: [2, 1], heads: [1, 2], windowSize: 4 } as const;
+const swin = { encoder: 'swin_tiny', imageSize: SIZE, embedDim: 8, depths: [2, 1], heads: [1, 2], windowSize: 4 };
 
 describe.each<[string, PartialRecipe]>([
   ['ViT with a position bias in every block, drop path', { model: { encoder: 'vit_small', imageSize: SIZE, patchSize: 8, embedDim: 16, depth: 2, heads: 2, relativeBias: 'per_block', dropPath: 0.3 } }],

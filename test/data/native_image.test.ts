@@ -1,6 +1,6 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { afterEach, describe, expect, test } from 'vitest';
 import { maxAbsDiff, sharedDir } from '../helpers/golden';
 import { decodeImage } from '../../ts/data/decode';
@@ -156,7 +156,7 @@ describe('jpeg_decode kernel', () => {
     const source = picture(1, 40, 60);
     const whole = { top: 0, left: 0, height: 40, width: 60 };
     const native = new NativeImages(table);
-    const make = (): sharp.Sharp => sharp(source.data, { raw: { width: 60, height: 40, channels: 3 } });
+    const make = (): Sharp => sharp(source.data, { raw: { width: 60, height: 40, channels: 3 } });
     const good = await make().jpeg({ quality: 90 }).toBuffer();
     expect(crop(native, good, whole)).not.toBeNull();
     for (const other of [await make().jpeg({ progressive: true }).toBuffer(), await make().png().toBuffer(), await make().toColourspace('cmyk').jpeg().toBuffer(), await make().jpeg().withMetadata({ orientation: 6 }).toBuffer(), good.subarray(0, good.length - 40), Buffer.alloc(0)]) {

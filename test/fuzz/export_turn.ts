@@ -61,7 +61,7 @@ function junk(draw: Draw): unknown {
     () => new Proxy(new Float32Array(4), {}), () => new ArrayBuffer(16), () => new SharedArrayBuffer(16), () => new DataView(new ArrayBuffer(16)),
     () => new Float32Array(0), () => new Float32Array(4), () => new Float64Array(3), () => new Uint8Array(7), () => new Uint8Array(new ArrayBuffer(9), 1, 7), () => new Int32Array(2), () => new BigInt64Array(2),
     () => new Int32Array(new SharedArrayBuffer(64)), () => new Float64Array(new SharedArrayBuffer(8)), detached,
-    () => new Float32Array(new ArrayBuffer(16, { maxByteLength: 64 } as never)),
+    () => new Float32Array(new (ArrayBuffer as new (length: number, options: object) => ArrayBuffer)(16, { maxByteLength: 64 })), // one that can grow
   );
 }
 

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
 
@@ -13,4 +13,11 @@ test('the tree follows its architecture', () => {
 
 test('kernels.gen.ts is what the addon says', () => {
   execFileSync(process.execPath, [join(root, 'scripts/gen-kernels.mjs'), '--check']);
+});
+
+test('tests and benches are as strictly typed as the library', () => {
+  const compiler = join(root, 'node_modules/typescript/bin/tsc');
+  const run = spawnSync(process.execPath, [compiler, '-p', join(root, 'test/tsconfig.json')], { encoding: 'utf8' });
+  expect(run.stdout).toBe('');
+  expect(run.status).toBe(0);
 });

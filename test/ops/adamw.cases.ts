@@ -21,7 +21,7 @@ function buffers(n: number, ends: number[]): Record<Names, InputSpec> {
 /** A call on four elements in one segment, with some argument replaced. */
 function refused(change: (tf: TfApi) => { m?: unknown; gradient?: unknown; norm?: unknown; ends?: unknown; lrScale?: unknown; hyper?: unknown }) {
   return (ops: OpsApi, tf: TfApi): void => {
-    const given = { m: tf.ones([4]), gradient: tf.ones([4]), norm: tf.scalar(1), ends: tf.tensor1d([4], 'int32'), lrScale: tf.ones([1]), hyper: tf.ones([8]), ...change(tf) } as Record<string, never>;
+    const given = { m: tf.ones([4]), gradient: tf.ones([4]), norm: tf.scalar(1), ends: tf.tensor1d([4], 'int32'), lrScale: tf.ones([1]), hyper: tf.ones([8]), ...change(tf) } as Readonly<Record<string, unknown>>;
     ops.adamw({ weights: tf.ones([4]) as never, m: given.m as never, v: tf.ones([4]) as never }, given.gradient as never, given.norm as never, { ends: given.ends as never, lrScale: given.lrScale as never, decayScale: tf.ones([1]) }, given.hyper as never);
   };
 }

@@ -99,7 +99,7 @@ export const detection: Program = {
       return { boxes: tf.clipByValue(tf.concat([tf.sub(middle, half), tf.add(middle, half)], 1), 0, 1) as tf.Tensor2D, scores: tf.max(probabilities, 1) as tf.Tensor1D, best: tf.argMax(probabilities, 1) };
     });
     const kept = await tf.image.nonMaxSuppressionAsync(boxes, scores, 10, 0.3, 0.4);
-    const soft = await tf.image.nonMaxSuppressionWithScoreAsync(boxes, scores, 10, 0.5, 0.2, 0.5);
+    const soft = (await tf.image.nonMaxSuppressionWithScoreAsync(boxes, scores, 10, 0.5, 0.2, 0.5)) as { selectedIndices: tf.Tensor1D; selectedScores: tf.Tensor1D };
     const padded = tf.image.nonMaxSuppressionPadded(boxes, scores, 16, 0.3, 0.5, true) as { selectedIndices: tf.Tensor1D; validOutputs: tf.Scalar };
     const crops = tf.tidy(() => tf.image.resizeBilinear(tf.image.cropAndResize(image, tf.gather(boxes, kept), tf.zerosLike(kept), [6, 6]), [4, 4], true));
     const outcome = { kept: kept.dataSync(), softKept: soft.selectedIndices.dataSync(), softScores: soft.selectedScores.dataSync(), padded: padded.selectedIndices.dataSync(), valid: padded.validOutputs.dataSync(), classes: tf.tidy(() => tf.gather(best, kept).dataSync()), crops: crops.dataSync() };

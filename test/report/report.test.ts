@@ -179,7 +179,7 @@ test('names, thinning, tables', () => {
   expect(thinned(updates, (r) => r.loss)).toHaveLength(300);
   expect(thinned(updates, (r) => r.loss)[1]).toEqual({ x: 6, y: 4 });
   expect(waitShare(updates, 20)).toBeCloseTo(0.25, 12); // half a second of each two
-  const run = (recipe: object) => ({ name: JSON.stringify(recipe), folder: '', recipe: parseRecipe(recipe), updates: [], validations: [], probe: null });
+  const run = (recipe: object) => ({ name: JSON.stringify(recipe), folder: '', recipe: parseRecipe(recipe), updates: [], validations: [], evaluation: null, probe: null });
   expect(differenceTable([run({}), run({ train: { seed: 1 } })]).rows).toEqual([['train.seed', '0', '1']]);
   expect([...flatten({ a: { b: [1, 2] }, c: null })]).toEqual([['a.b', '[1,2]'], ['c', 'null']]);
   expect(htmlTable({ headings: ['<x>'], rows: [['1 %'], [null]] })).toContain('<th>&#60;x&#62;</th>');

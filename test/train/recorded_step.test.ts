@@ -20,8 +20,8 @@ afterEach(() => vi.unstubAllEnvs());
 
 const SIZE = 64;
 const BATCH = 3;
-const swin = { encoder: 'swin_tiny', imageSize: SIZE, embedDim: 8, depths: [1, 2, 1, 1], heads: [1, 2, 2, 4], windowSize: 4 } as const;
-const swinV2 = { ...swin, encoder: 'swinv2_tiny' } as const;
+const swin = { encoder: 'swin_tiny', imageSize: SIZE, embedDim: 8, depths: [1, 2, 1, 1], heads: [1, 2, 2, 4], windowSize: 4 };
+const swinV2 = { ...swin, encoder: 'swinv2_tiny' };
 const vit = { encoder: 'vit_small', imageSize: SIZE, patchSize: 16, embedDim: 16, depth: 3, heads: 2 } as const;
 const quirks = { clipEveryMicroStep: true } as const;
 

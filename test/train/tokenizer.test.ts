@@ -118,7 +118,7 @@ describe('a dVAE', () => {
       const h = 1e-3; // small, for the corners of rectifiers and of |x|
       const numeric = (moved(h) - moved(-h)) / (2 * h);
       moved(0);
-      const exact = (gradients[index] as tf.Tensor).dataSync().reduce((sum, g, i) => sum + g * (direction[i] as number), 0);
+      const exact = (gradients[index] as tf.Tensor).dataSync<'float32'>().reduce((sum, g, i) => sum + g * (direction[i] as number), 0);
       expect(Math.abs(exact - numeric), `${name}: ${exact} and ${numeric}`).toBeLessThan(0.03 * Math.abs(exact) + 3e-4);
     }
     disposeModel(dvae);

@@ -17,6 +17,7 @@ interface Options {
   threads?: number;
   rounds: number;
   checkpointing?: boolean;
+  eager?: boolean;
   set: string[];
   json?: string;
   backend: string;
@@ -32,6 +33,7 @@ export function registerBench(cli: Command, print: (line: string) => void): Comm
     .option('--threads <n>', 'threads to compute with (default: the machine\'s cores)', wholeNumber)
     .option('--rounds <n>', 'steps to measure', wholeNumber, 5)
     .option('--checkpointing', 'run blocks again in the backward pass instead of keeping their activations')
+    .option('--eager', 'op by op, as it is done without a recorded step')
     .option('--set <key=value>', 'override, such as model.windowSize=12; may be repeated', collect, [])
     .option('--json <file>', 'write the figures there as well')
     .option('--backend <name>', 'tfjs backend: simmim-cpu', 'simmim-cpu')
@@ -43,14 +45,14 @@ async function bench(preset: string, options: Options, print: (line: string) => 
   const { imageSize, precision, batch, rounds, checkpointing = false, set, json } = options;
   const model = { ...changedModel(preset, [...set, ...(imageSize === undefined ? [] : [`model.imageSize=${imageSize}`])]), checkpointing };
   const size = (model as { imageSize?: number }).imageSize ?? (encoderConfig(preset).imageSize as number);
-  const recipe = parseRecipe({ model: { ...model, imageSize: size }, train: { precision } });
+  const recipe = parseRecipe({ model: { ...model, imageSize: size }, train: { precision, recorded: !options.eager } });
   await useBackend(options.backend);
   const addon = loadAddon();
   if (options.threads !== undefined) addon.setThreads(options.threads);
   const { threads, isa } = addon.info();
   const figures = await benchStep(recipe, batch, rounds);
   const line = (key: string, value: string): void => print(`${key.padEnd(24)} ${value}`);
-  print(`${model.encoder} at ${size} px, ${precision}, batch ${batch}${checkpointing ? ', checkpointed' : ''}: ${threads} threads, ${isa}, ${rounds} rounds`);
+  print(`${model.encoder} at ${size} px, ${precision}, batch ${batch}${checkpointing ? ', checkpointed' : ''}${options.eager ? ', eager' : ''}: ${threads} threads, ${isa}, ${rounds} rounds`);
   line('images per second', `${figures.imagesPerSecond.toFixed(2)} (a step takes ${figures.seconds.toFixed(3)} s, at best ${figures.fastestSeconds.toFixed(3)} s)`);
   line('GFLOP/s', figures.gflops.toFixed(1));
   line('peak memory', bytes(figures.peakBytes));
@@ -59,5 +61,5 @@ async function bench(preset: string, options: Options, print: (line: string) => 
   line('loss', figures.loss.toFixed(4));
   if (json === undefined) return;
   mkdirSync(dirname(resolve(json)), { recursive: true });
-  writeFileSync(json, `${JSON.stringify({ model: recipe.model, precision, threads, isa, ...figures }, null, 1)}\n`);
+  writeFileSync(json, `${JSON.stringify({ model: recipe.model, precision, recorded: recipe.train.recorded, threads, isa, ...figures }, null, 1)}\n`);
 }

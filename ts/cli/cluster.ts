@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import sharp from 'sharp';
+import sharp, { type SharpOptions } from 'sharp';
 import { SimmimError } from '../errors';
 import { encodeNpy } from '../formats/npy';
 import { distortionOf, kMeans, type Clusters } from '../simmim/kmeans';
@@ -90,7 +90,7 @@ async function write(out: string, centres: Float32Array, patch: number, clusters
 }
 
 /** All clusters side by side, row by row, as an image for sharp. */
-function mosaic(values: Float32Array, patch: number, clusters: number): [Buffer, sharp.SharpOptions] {
+function mosaic(values: Float32Array, patch: number, clusters: number): [Buffer, SharpOptions] {
   const scale = Math.max(1, Math.ceil(16 / patch));
   const side = patch * scale;
   const columns = Math.ceil(Math.sqrt(clusters));

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { join } from 'node:path';
 import { MessageChannel, type MessagePort, Worker, receiveMessageOnPort } from 'node:worker_threads';
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { SimmimError } from '../errors';
 
 type Format = 'jpeg' | 'png' | 'gif' | 'bmp' | 'other';
@@ -120,7 +120,7 @@ export const decodeBmp = decoder<tf.Tensor3D>('decodeBmp', 'bmp');
 export const decodeGif = decoder<tf.Tensor4D>('decodeGif', 'gif');
 
 /** sharp over the pixels of an [height, width, channels] tensor of 0 to 255. */
-async function raw(op: string, image: tf.Tensor3D): Promise<sharp.Sharp> {
+async function raw(op: string, image: tf.Tensor3D): Promise<Sharp> {
   const [height, width, channels] = image.shape;
   if (image.shape.length !== 3 || ![1, 3, 4].includes(channels)) throw new SimmimError('invalid_argument', op, `image has shape [${image.shape}], expected [height, width, 1, 3 or 4]`);
   const data = Uint8ClampedArray.from(await image.data<'int32'>());

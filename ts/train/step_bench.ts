@@ -28,7 +28,9 @@ export class NoiseStep {
     this.step = new TrainingStep(new MaskedTask(this.built.model, this.built.masking, 0), this.buffers, this.state, { accumulation: 1, clip: 5, clipEveryMicroStep: false, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.05, precision, recorded });
     const [height, width] = imageSizeOf(recipe);
     const noise = tf.randomNormal([batch, 3, height, width], 0, 1, 'float32', 1);
-    this.images = { images: { shape: noise.shape, dtype: 'float32', values: noise.dataSync<'float32'>().slice() } };
+    const values = new Float32Array(new SharedArrayBuffer(4 * noise.size)); // as the loader's: read where they are
+    values.set(noise.dataSync<'float32'>());
+    this.images = { images: { shape: noise.shape, dtype: 'float32', values } };
     noise.dispose();
   }
 
@@ -70,24 +72,34 @@ export interface StepFigures {
 /** How often the delay of the event loop is looked at. */
 const RESOLUTION_MS = 10;
 
-/** Runs the step `rounds` times after the two that record it. Throws `unsupported` on a backend other than ours. */
-export async function benchStep(recipe: Recipe, batch: number, rounds: number): Promise<StepFigures> {
-  const backend = tf.backend() as Partial<NativeBackend>;
-  if (backend.device === undefined) throw new SimmimError('unsupported', 'bench', `the step is recorded on our own backends only, such as ${CPU_BACKEND}`);
-  const step = new NoiseStep(recipe, batch);
+/** Seconds of each of so many updates, and the loss after the last. */
+async function timeRounds(step: NoiseStep, rounds: number): Promise<{ seconds: number[]; loss: number }> {
   const seconds: number[] = [];
   let loss = NaN;
-  for (let i = 0; i < 2; i++) await step.run();
-  const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
-  const before = performance.eventLoopUtilization();
-  delay.enable();
   for (let round = 0; round < rounds; round++) {
     const start = performance.now();
     loss = await step.run();
     seconds.push((performance.now() - start) / 1e3);
   }
-  delay.disable();
+  return { seconds, loss };
+}
+
+/**
+ * Runs the step `rounds` times after the two that record it, and as often again to watch the event loop, whose timers would
+ * count as time of JavaScript. Throws `unsupported` on a backend other than ours.
+ */
+export async function benchStep(recipe: Recipe, batch: number, rounds: number): Promise<StepFigures> {
+  const backend = tf.backend() as Partial<NativeBackend>;
+  if (backend.device === undefined) throw new SimmimError('unsupported', 'bench', `the step is recorded on our own backends only, such as ${CPU_BACKEND}`);
+  const step = new NoiseStep(recipe, batch);
+  await timeRounds(step, 2);
+  const before = performance.eventLoopUtilization();
+  const { seconds } = await timeRounds(step, rounds);
   const { active } = performance.eventLoopUtilization(before);
+  const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+  delay.enable();
+  const { loss } = await timeRounds(step, rounds);
+  delay.disable();
   step.dispose();
   seconds.sort((a, b) => a - b);
   const median = ((seconds[(rounds - 1) >> 1] as number) + (seconds[rounds >> 1] as number)) / 2;
