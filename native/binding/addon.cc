@@ -77,6 +77,7 @@ Napi::Value SetTrace(const Napi::CallbackInfo& info) {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   auto* environment = new Environment(env);  // owned by the environment's instance data
   env.SetInstanceData(environment);
+  environment->array_buffer = Napi::Persistent(env.Global().Get("ArrayBuffer").As<Napi::Function>());
   const char* trace = std::getenv("SIMMIM_TRACE");
   environment->trace = trace && *trace && *trace != '0';
   try {

@@ -62,7 +62,7 @@ class Environment {
   int32_t* word_data = nullptr;
   double* number_data = nullptr;
   int32_t word_count = 0, number_count = 0;
-  Napi::FunctionReference error_class;
+  Napi::FunctionReference error_class, array_buffer;
   std::map<int32_t, std::unique_ptr<Program>> programs;
   int32_t next_program = 1;
   std::unique_ptr<Recording> recording;
@@ -117,7 +117,7 @@ struct Write {
   Bytes source;
 };
 Write write_arguments(Environment& environment, const Napi::CallbackInfo& info);
-/// What readInto and readLater (handle, typedArray) read, checked to fit; bf16 storages widen into a Float32Array.
+/// A read of bytes that fit; bf16 values may be widened to f32 on the way.
 struct Read {
   Device& device;
   Block* block;
@@ -128,7 +128,6 @@ struct Read {
   /// `collect` fetches the bytes.
   void deliver(const std::function<void(void* to)>& collect) const;
 };
-Read read_arguments(Environment& environment, const Napi::CallbackInfo& info);
 /// Throws the Error of a call that the values hang on, all of which must have run.
 void throw_failure(const Verdicts& verdicts);
 /// The number of an open device; 0, the host, when the argument is not given.

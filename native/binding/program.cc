@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "environment.h"
 
@@ -133,18 +134,32 @@ Napi::Value Replay(const Napi::CallbackInfo& info) {
   });
 }
 
-/// readLater(handle, typedArray) -> Promise: as readInto, the values as they are after the work asked for so far
+/// A buffer of zeros. napi_create_arraybuffer would end the process where there is no memory left.
+Napi::ArrayBuffer make_array_buffer(Environment& e, size_t bytes) {
+  try {
+    return e.array_buffer.Value().New({Napi::Number::New(e.env, static_cast<double>(bytes))}).As<Napi::ArrayBuffer>();
+  } catch (const Napi::Error&) {
+    fail_as("out_of_memory", "no %zu bytes are left for the values", bytes);
+  }
+}
+
+/// readLater(handle, count) -> Promise of an ArrayBuffer: the first values as they are after the work asked for so far, bf16
+/// ones as f32. The buffer is made here and nobody sees it before it is full, so that nobody can take its memory away
 Napi::Value ReadLater(const Napi::CallbackInfo& info) {
   return guarded(info, "readLater", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("reading a tensor");
-    const Read read = read_arguments(e, info);
-    const auto array = info[1].As<Napi::Object>();
-    if (!read.device.on_host()) return e.device_queue().promise(make_work([read, collect = read.device.read_later(read.from, read.bytes)] { read.deliver(collect); }), array);
+    const auto& slot = e.storages.get(handle_argument(info[0]));
+    const size_t count = size_argument(info[1], "count"), size = size_of(slot.dtype);
+    if (count > slot.bytes / size) fail("%zu values wanted from a storage of %zu", count, slot.bytes / size);
+    const bool widens = slot.dtype == DType::bf16;
+    Napi::ArrayBuffer buffer = make_array_buffer(e, count * (widens ? sizeof(float) : size));
+    const Read read{e.device(slot.device), slot.block, slot.data, count * size, static_cast<char*>(buffer.Data()), widens};
+    if (!read.device.on_host()) return e.device_queue().promise(make_work([read, collect = read.device.read_later(read.from, read.bytes)] { read.deliver(collect); }), buffer, true);
     return e.queue().promise(make_work([read, verdicts = provenance_of(read.block).verdicts] {
       throw_failure(verdicts);
       read.deliver([&read](void* to) { read.device.read(to, read.from, read.bytes); });
-    }), array);
+    }), buffer, true);
   });
 }
 
@@ -174,13 +189,13 @@ Napi::Value WriteLater(const Napi::CallbackInfo& info) {
 /// busy() -> whether work of the host is unfinished
 Napi::Value Busy(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), Environment::of(info.Env()).busy()); }
 
-/// queueFrom(units): calls of at least so much estimated work (work_estimate.h) are queued; all of them from 0, none at Infinity
+/// queueFrom(units) -> what it was: calls of at least so much estimated work (work_estimate.h) are queued; all of them from 0,
+/// none at Infinity
 Napi::Value QueueFrom(const Napi::CallbackInfo& info) {
   return guarded(info, "queueFrom", [&]() -> Napi::Value {
     const double units = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : -1;
     if (!(units >= 0)) fail("units is %g, expected a number of at least 0", units);
-    Environment::of(info.Env()).queue_from = units;
-    return info.Env().Undefined();
+    return Napi::Number::New(info.Env(), std::exchange(Environment::of(info.Env()).queue_from, units));
   });
 }
 

@@ -50,9 +50,9 @@ uint64_t Queue::push(std::unique_ptr<Work> work, Waiter* waiter) {
   return order_.asked;
 }
 
-Napi::Value Queue::promise(std::unique_ptr<Work> work, const Napi::Object& array) {
+Napi::Value Queue::promise(std::unique_ptr<Work> work, const Napi::Object& kept, bool gives) {
   if (waiters_.empty()) to_js_.Ref(env_);  // a pending promise keeps the process alive, an idle queue does not
-  waiters_.push_back({Napi::Promise::Deferred::New(env_), array.IsEmpty() ? Napi::ObjectReference() : Napi::Persistent(array)});
+  waiters_.push_back({Napi::Promise::Deferred::New(env_), kept.IsEmpty() ? Napi::ObjectReference() : Napi::Persistent(kept), gives});
   push(std::move(work), &waiters_.back());
   return waiters_.back().deferred.Promise();
 }
@@ -60,10 +60,11 @@ Napi::Value Queue::promise(std::unique_ptr<Work> work, const Napi::Object& array
 void Queue::settle(Waiter* waiter, const Error* failure) {
   const auto at = std::find_if(waiters_.begin(), waiters_.end(), [&](const Waiter& w) { return &w == waiter; });
   const Napi::Promise::Deferred deferred = at->deferred;
+  const Napi::Value result = at->gives ? at->kept.Value() : env_.Undefined();
   waiters_.erase(at);
   if (waiters_.empty()) to_js_.Unref(env_);
   if (failure) deferred.Reject(to_js(Environment::of(env_), failure->code(), failure->op().empty() ? "queue" : failure->op(), failure->what()).Value());
-  else deferred.Resolve(env_.Undefined());
+  else deferred.Resolve(result);
 }
 
 /// Unlocked while the job runs.

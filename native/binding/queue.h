@@ -41,16 +41,17 @@ class Queue {
 
   /// Returns the ticket. Waits when very much is unfinished, so that a program that never reads does not run away.
   uint64_t push(std::unique_ptr<Work> work) { return push(std::move(work), nullptr); }
-  /// The end of the work resolves the promise returned, its Error rejects it. `array` is kept from the garbage collector until
-  /// then: the work reads or writes its bytes.
-  Napi::Value promise(std::unique_ptr<Work> work, const Napi::Object& array = {});
+  /// The end of the work resolves the promise returned, its Error rejects it. `kept` stays until then, as the work reads or
+  /// writes its bytes; the promise may give it to the caller.
+  Napi::Value promise(std::unique_ptr<Work> work, const Napi::Object& kept = {}, bool gives = false);
   void wait_for(uint64_t ticket);
 
  private:
   /// Made and destroyed on the JavaScript thread.
   struct Waiter {
     Napi::Promise::Deferred deferred;
-    Napi::ObjectReference array;
+    Napi::ObjectReference kept;
+    bool gives;
   };
   struct Job {
     std::unique_ptr<Work> work;

@@ -54,15 +54,6 @@ Write write_arguments(Environment& e, const Napi::CallbackInfo& info) {
   return {e.device(slot.device), slot.block, slot.data + offset, source};
 }
 
-Read read_arguments(Environment& e, const Napi::CallbackInfo& info) {
-  const auto& slot = e.storages.get(handle_argument(info[0]));
-  const Bytes target = bytes_argument(info[1], "target");
-  const bool widens = slot.dtype == DType::bf16 && info[1].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array;
-  const size_t wanted = widens ? target.size / 2 : target.size;
-  if (wanted > slot.bytes) fail("%zu bytes wanted from a storage of %zu", wanted, slot.bytes);
-  return {e.device(slot.device), slot.block, slot.data, wanted, target.data, widens};
-}
-
 void Read::deliver(const std::function<void(void* to)>& collect) const {
   if (!widens) return collect(target);
   std::vector<uint16_t> half(bytes / 2);
@@ -167,7 +158,12 @@ Napi::Value ReadInto(const Napi::CallbackInfo& info) {
   return guarded(info, "readInto", [&]() -> Napi::Value {
     Environment& e = Environment::of(info.Env());
     e.refuse_while_recording("reading a tensor");
-    const Read read = read_arguments(e, info);
+    const auto& slot = e.storages.get(handle_argument(info[0]));
+    const Bytes target = bytes_argument(info[1], "target");
+    const bool widens = slot.dtype == DType::bf16 && info[1].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array;
+    const size_t wanted = widens ? target.size / 2 : target.size;
+    if (wanted > slot.bytes) fail("%zu bytes wanted from a storage of %zu", wanted, slot.bytes);
+    const Read read{e.device(slot.device), slot.block, slot.data, wanted, target.data, widens};
     if (read.device.on_host()) e.join();
     throw_failure(provenance_of(read.block).verdicts);
     read.deliver([&read](void* to) { read.device.read(to, read.from, read.bytes); });

@@ -1,6 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import '../../ts/backend';
@@ -10,6 +12,8 @@ import { loadAddon } from '../../ts/native';
 
 const root = resolve(__dirname, '../..');
 const MIB = 2 ** 20;
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
 
 /** Sums of `n` products of a constant matrix: work that lasts, whose values are known. */
 function products(n: number, size = 512): tf.Tensor {
@@ -102,6 +106,24 @@ describe('values and their order', () => {
     const other = tf.fill([512, 1024], 7);
     expect((await later).every((v) => v === (200 * 201) / 2)).toBe(true);
     expect(other.dataSync().every((v) => v === 7)).toBe(true);
+  });
+
+  it('reads fill buffers of their own, which nobody can take away before they are full', async () => {
+    const addon = loadAddon();
+    const floats = addon.upload(0, Float32Array.of(1, -2, 3.5), 3);
+    const halves = addon.upload(3, Uint8Array.of(0x80, 0x3f, 0x00, 0xc0), 2); // bf16
+    products(20);
+    const reads = Array.from({ length: 100 }, (_, i) => addon.readLater(i % 2 ? floats : halves, 2));
+    expect(() => addon.readLater(floats, new Float32Array(2) as never)).toThrow('readLater: count is -1, expected an integer >= 0');
+    expect(() => addon.readLater(floats, 4)).toThrow('readLater: 4 values wanted from a storage of 3');
+    addon.release(floats);
+    addon.release(halves);
+    expect(addon.busy()).toBe(true);
+    collect();
+    const [first, ...others] = await Promise.all(reads) as [ArrayBuffer, ...ArrayBuffer[]];
+    for (const buffer of others) expect([...new Float32Array(buffer)]).toEqual([1, -2]);
+    const moved = structuredClone(first, { transfer: [first] });
+    expect([moved.byteLength, first.byteLength]).toEqual([8, 0]);
   });
 
   it('host values uploaded meanwhile do not reach the calls before them', async () => {

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import { type Addon, type HostArray, type NativeStats, type NativeStorage, type NativeTensor, type StorageDType, DTYPE_BYTES, DTYPE_NUMBER, kernels, mailbox } from '../native';
-import { type DataRecord, RecordStore, cachedValues, emptyHostArray, ensureUploaded, extended, releaseMemory, watch } from './record';
+import { type DataRecord, RecordStore, cachedValues, emptyHostArray, ensureUploaded, extended, hostArray, releaseMemory, watch } from './record';
 
 /**
  * tfjs backend over native storages. Reshapes and identities share a dataId, values written by the caller
@@ -96,18 +96,14 @@ export class NativeBackend extends tf.KernelBackend {
     const record = this.own(dataId);
     if (record.complexTensorInfos) {
       const handle = this.interleaved(record.complexTensorInfos, record.count);
-      const target = new Float32Array(2 * record.count);
       try {
-        await this.addon.readLater(handle, target);
+        return new Float32Array(await this.addon.readLater(handle, 2 * record.count));
       } finally {
         this.addon.release(handle);
       }
-      return target;
     }
     if (record.host !== null || (this.device === 0 && !this.addon.busy())) return this.readSync(dataId);
-    const target = emptyHostArray(record.tfDtype, record.count);
-    await this.addon.readLater(record.handle, target);
-    return target;
+    return hostArray(record.tfDtype, await this.addon.readLater(record.handle, record.count));
   }
 
   bufferSync<R extends tf.Rank, D extends tf.DataType>(info: tf.TensorInfo): tf.TensorBuffer<R, D> {

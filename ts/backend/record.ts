@@ -65,6 +65,11 @@ export function emptyHostArray(dtype: tf.DataType, count: number): Float32Array 
   return dtype === 'int32' ? new Int32Array(count) : dtype === 'bool' ? new Uint8Array(count) : new Float32Array(count);
 }
 
+/** The values of a dtype that lie in a buffer, as tfjs hands them out. */
+export function hostArray(dtype: tf.DataType, values: ArrayBuffer): Float32Array | Int32Array | Uint8Array {
+  return dtype === 'int32' ? new Int32Array(values) : dtype === 'bool' ? new Uint8Array(values) : new Float32Array(values);
+}
+
 /** Host values with zeros behind them up to `count`. */
 export function extended(values: tf.TypedArray, count: number, dtype: tf.DataType): tf.TypedArray {
   const out = emptyHostArray(dtype, count);

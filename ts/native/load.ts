@@ -63,8 +63,8 @@ export interface Addon {
   readInto(handle: number, target: HostArray): void;
   /** As writeInto, once the work asked for so far is done. Values in shared memory are not copied and must not change until then. */
   writeLater(handle: number, values: HostArray, byteOffset: number): Promise<void>;
-  /** Fills `target` once the work asked for so far is done. */
-  readLater(handle: number, target: HostArray): Promise<void>;
+  /** The first `count` values, those of bf16 as f32, once the work asked for so far is done. */
+  readLater(handle: number, count: number): Promise<ArrayBuffer>;
   /** Whether work of the host is unfinished. */
   busy(): boolean;
   /** Waits for it. */
@@ -72,8 +72,9 @@ export interface Addon {
   /**
    * Calls of at least so much estimated work are queued: done behind the event loop, and everything that follows them until
    * the queue is empty. 0 queues every call, Infinity none. (native/binding/work_estimate.h; SIMMIM_QUEUE_FROM at the start)
+   * Returns what it was.
    */
-  queueFrom(units: number): void;
+  queueFrom(units: number): number;
   view(handle: number, byteOffset: number, byteLength: number, dtype: number): number;
   release(handle: number): boolean;
   stats(device?: number): NativeStats;
