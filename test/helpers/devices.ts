@@ -17,6 +17,8 @@ export interface Device {
   backend: 'cpu' | typeof CPU_BACKEND | typeof CUDA_BACKEND;
   isa?: IsaLevel;
   threads?: number;
+  /** Whether every call is queued, instead of the large ones. */
+  queued?: boolean;
   /** Order in which the emulation of a GPU runs blocks and threads. */
   order?: 'forward' | 'reverse' | 'shuffle';
 }
@@ -36,16 +38,20 @@ export function nativeDevices(kernel?: string): Device[] {
     .isaLevels.map((isa) => ({ name: `simmim-cpu ${isa}`, backend: 'simmim-cpu', isa, threads: 1 }));
 }
 
-/** Configurations that must give the same bits as `device`: other numbers of threads, or on a GPU other orders of its emulation. */
+/** Configurations that must give the same bits as `device`: other numbers of threads with every call queued, or on a GPU other orders of its emulation. */
 export function alikeDevices(device: Device, threads: number[] = [2]): Device[] {
-  if (device.backend !== CUDA_BACKEND) return threads.map((n) => ({ ...device, name: `${n} threads`, threads: n }));
+  if (device.backend !== CUDA_BACKEND) return threads.map((n) => ({ ...device, name: `${n} threads, queued`, threads: n, queued: true }));
   return [{ ...device, name: 'blocks and threads in reverse', order: 'reverse' }, { ...device, name: 'blocks and threads shuffled', order: 'shuffle' }];
 }
+
+const QUEUE_FROM = loadAddon().queueFrom(0);
+loadAddon().queueFrom(QUEUE_FROM);
 
 /** Makes a device the active tfjs backend in its configuration. */
 export async function activate(device: Device): Promise<void> {
   if (device.isa) loadAddon().setIsa(device.isa);
   if (device.threads) loadAddon().setThreads(device.threads);
+  loadAddon().queueFrom(device.queued ? 0 : QUEUE_FROM);
   process.env.SIMMIM_EMULATION_ORDER = device.order ?? 'forward';
   if (!(await tf.setBackend(device.backend))) throw new Error(`backend ${device.backend} cannot be initialised`);
 }
