@@ -1,3 +1,5 @@
+import * as tf from '@tensorflow/tfjs-core';
+import type * as layers from '@tensorflow/tfjs-layers';
 import { Rng } from '../../ts/rng';
 
 /** What a program leaves to be compared: numbers by name (losses, predictions, weights). */
@@ -19,6 +21,14 @@ export function source(seed: number, perturbed: boolean): Source {
     }),
     integers: (count, make) => Int32Array.from({ length: count }, (_, i) => Math.floor(make(i, rng))),
   };
+}
+
+/** Takes the weights that a model was made with from the source, so that they move with it. */
+export function drawWeights(model: layers.LayersModel, data: Source): void {
+  tf.tidy(() => model.setWeights(model.getWeights().map((weight) => {
+    const values = weight.dataSync();
+    return tf.tensor(data.floats(weight.size, (i) => values[i] as number), weight.shape);
+  })));
 }
 
 /** A small program as published ones are: makes its data, trains or predicts with the active backend. */

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import * as layers from '@tensorflow/tfjs-layers';
-import type { Program, Source } from './program';
+import { drawWeights, type Program, type Source } from './program';
 
 const WORDS = 20;
 const LENGTH = 10;
@@ -30,6 +30,7 @@ export const recurrent: Program = {
         layers.layers.dense({ units: 1, activation: 'sigmoid', kernelInitializer: glorot }),
       ],
     });
+    drawWeights(model, data);
     const optimizer = tf.train.adam(0.02);
     model.compile({ optimizer, loss: 'binaryCrossentropy' });
     const { history } = await model.fit(xs, ys, { epochs: 2, batchSize: 12, shuffle: false, verbose: 0 });

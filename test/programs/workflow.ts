@@ -6,38 +6,26 @@ import * as tf from '@tensorflow/tfjs-core';
 import * as tfData from '@tensorflow/tfjs-data';
 import * as layers from '@tensorflow/tfjs-layers';
 import '../../ts/node';
+import { FLOAT, INT, SAME, artifacts, floats, integers, list, placeholder, text } from './graph';
 import type { Program, Source } from './program';
 
-/** A graph model as the converter writes them: convolution, bias, ReLU, max pooling, mean over the map. */
+/** A graph model: convolution, bias, ReLU, max pooling, mean over the map. */
 function featureGraph(data: Source): tf.io.IOHandler {
-  const text = (s: string): { s: string } => ({ s: Buffer.from(s).toString('base64') });
-  const list = (...i: number[]): object => ({ list: { i: i.map(String) } });
-  const float = { type: 'DT_FLOAT' };
-  const shape = (dims: number[]): object => ({ dim: dims.map((size) => ({ size: String(size) })) });
-  const constant = (name: string, dims: number[], dtype: 'DT_FLOAT' | 'DT_INT32'): object => ({ name, op: 'Const', attr: { dtype: { type: dtype }, value: { tensor: { dtype, tensorShape: shape(dims) } } } });
-  const window = { padding: text('SAME'), data_format: text('NHWC'), T: float };
-  const node = [
-    { name: 'image', op: 'Placeholder', attr: { dtype: float, shape: { shape: shape([-1, 8, 8, 3]) } } },
-    constant('kernel', [3, 3, 3, 6], 'DT_FLOAT'),
-    constant('bias', [6], 'DT_FLOAT'),
-    constant('axes', [2], 'DT_INT32'),
-    { name: 'conv', op: 'Conv2D', input: ['image', 'kernel'], attr: { ...window, strides: list(1, 1, 1, 1), dilations: list(1, 1, 1, 1), explicit_paddings: list() } },
-    { name: 'biased', op: 'BiasAdd', input: ['conv', 'bias'], attr: { T: float, data_format: text('NHWC') } },
-    { name: 'relu', op: 'Relu', input: ['biased'], attr: { T: float } },
-    { name: 'pool', op: 'MaxPool', input: ['relu'], attr: { ...window, ksize: list(1, 2, 2, 1), strides: list(1, 2, 2, 1) } },
-    { name: 'features', op: 'Mean', input: ['pool', 'axes'], attr: { T: float, Tidx: { type: 'DT_INT32' }, keep_dims: { b: false } } },
+  const kernel = floats('kernel', [3, 3, 3, 6], data.floats(3 * 3 * 3 * 6, (_, rng) => rng.normal() * 0.3));
+  const bias = floats('bias', [6], data.floats(6, (_, rng) => rng.normal() * 0.1));
+  const axes = integers('axes', [1, 2]);
+  const nodes = [
+    placeholder('image', [-1, 8, 8, 3]),
+    kernel.node,
+    bias.node,
+    axes.node,
+    { name: 'conv', op: 'Conv2D', input: ['image', 'kernel'], attr: { ...SAME, strides: list(1, 1, 1, 1), dilations: list(1, 1, 1, 1), explicit_paddings: list() } },
+    { name: 'biased', op: 'BiasAdd', input: ['conv', 'bias'], attr: { T: FLOAT, data_format: text('NHWC') } },
+    { name: 'relu', op: 'Relu', input: ['biased'], attr: { T: FLOAT } },
+    { name: 'pool', op: 'MaxPool', input: ['relu'], attr: { ...SAME, ksize: list(1, 2, 2, 1), strides: list(1, 2, 2, 1) } },
+    { name: 'features', op: 'Mean', input: ['pool', 'axes'], attr: { T: FLOAT, Tidx: INT, keep_dims: { b: false } } },
   ];
-  const [kernel, bias] = [data.floats(3 * 3 * 3 * 6, (_, rng) => rng.normal() * 0.3), data.floats(6, (_, rng) => rng.normal() * 0.1)];
-  const weightData = Buffer.concat([kernel, bias, Int32Array.of(1, 2)].map((a) => Buffer.from(a.buffer)));
-  return tf.io.fromMemory({
-    modelTopology: { node, versions: { producer: 1 } },
-    weightSpecs: [
-      { name: 'kernel', shape: [3, 3, 3, 6], dtype: 'float32' },
-      { name: 'bias', shape: [6], dtype: 'float32' },
-      { name: 'axes', shape: [2], dtype: 'int32' },
-    ],
-    weightData: weightData.buffer.slice(weightData.byteOffset, weightData.byteOffset + weightData.length) as ArrayBuffer,
-  }) as tf.io.IOHandler;
+  return tf.io.fromMemory(artifacts(nodes, [kernel, bias, axes])) as tf.io.IOHandler;
 }
 
 /** Features of a frozen graph model, and a dense head trained on them. */
@@ -157,6 +145,84 @@ export const pipeline: Program = {
     const outcome = { loss: history.loss as number[], weights: (model.getWeights()[0] as tf.Tensor).dataSync() };
     optimizer.dispose();
     model.dispose();
+    return outcome;
+  },
+};
+
+/** A snake of length one on a 5 x 5 board: a picture of itself and its food. */
+const board = (at: number, food: number): Float32Array => Float32Array.from({ length: 50 }, (_, i) => (i % 2 ? (i >> 1 === food ? 1 : 0) : i >> 1 === at ? 1 : 0));
+
+/** Q-learning of moves from remembered ones: an online network, a target network that follows it, gradients applied by hand. */
+export const deepQ: Program = {
+  name: 'deep Q-learning (core and layers)',
+  async run(data) {
+    const network = (seed: number): layers.Sequential => layers.sequential({
+      layers: [
+        layers.layers.conv2d({ inputShape: [5, 5, 2], filters: 6, kernelSize: 3, activation: 'relu', kernelInitializer: layers.initializers.heNormal({ seed }) }),
+        layers.layers.flatten(),
+        layers.layers.dense({ units: 4, kernelInitializer: layers.initializers.heNormal({ seed: seed + 1 }) }),
+      ],
+    });
+    const [online, target] = [network(12), network(14)];
+    target.setWeights(online.getWeights());
+    target.trainable = false;
+    const optimizer = tf.train.adam(0.01);
+    const moves = [-5, 5, -1, 1];
+    const count = 64;
+    const states = data.integers(count * 2, (_, rng) => rng.uniform() * 25);
+    const actions = data.integers(count, (_, rng) => rng.uniform() * 4);
+    const after = actions.map((a, n) => ((states[2 * n] as number) + (moves[a] as number) + 25) % 25);
+    const pictures = (places: ArrayLike<number>, from: number): tf.Tensor4D => tf.tensor4d(Float32Array.from({ length: 8 * 50 }, (_, i) => board(places[Math.floor(i / 50)] as number, states[2 * (from + Math.floor(i / 50)) + 1] as number)[i % 50] as number), [8, 5, 5, 2]);
+    const losses: number[] = [];
+    for (let step = 0; step < 8; step++) {
+      const rows = Array.from({ length: 8 }, (_, i) => 8 * step + i);
+      const { value, grads } = tf.variableGrads(() => {
+        const taken = tf.oneHot(tf.tensor1d(rows.map((n) => actions[n] as number), 'int32'), 4);
+        const values = tf.sum(tf.mul(online.apply(pictures(rows.map((n) => states[2 * n] as number), 8 * step), { training: true }) as tf.Tensor, taken), -1);
+        const best = tf.max(target.predict(pictures(rows.map((n) => after[n] as number), 8 * step)) as tf.Tensor, -1);
+        const reward = tf.tensor1d(rows.map((n) => (after[n] === states[2 * n + 1] ? 10 : -0.2)));
+        const over = tf.cast(tf.greater(reward, 0), 'float32');
+        return tf.losses.meanSquaredError(tf.add(reward, tf.mul(best, tf.mul(tf.sub(1, over), 0.9))), values);
+      }, online.getWeights(true) as tf.Variable[]);
+      optimizer.applyGradients(Object.entries(grads).map(([name, tensor]) => ({ name, tensor })));
+      losses.push((await value.data())[0] as number);
+      tf.dispose([value, grads]);
+      if (step % 4 === 3) target.setWeights(online.getWeights());
+    }
+    const outcome = { losses, weights: (target.getWeights()[0] as tf.Tensor).dataSync() };
+    for (const made of [optimizer, online, target]) made.dispose();
+    return outcome;
+  },
+};
+
+/** A series forecast from windows that a generator yields, with validation and an early end. */
+export const forecast: Program = {
+  name: 'time series from a generator (data and layers)',
+  async run(data) {
+    const series = data.floats(400, (i, rng) => Math.sin(i / 7) + 0.1 * rng.uniform());
+    const windows = (from: number, to: number): tfData.Dataset<tf.TensorContainer> => tfData.generator(function* () {
+      for (let at = from; at < to; at++) yield { xs: tf.tensor2d(series.slice(at, at + 12), [12, 1]), ys: tf.tensor1d(series.slice(at + 12, at + 13)) } as tf.TensorContainer;
+    } as never).batch(10);
+    const model = layers.sequential({
+      layers: [
+        layers.layers.conv1d({ inputShape: [12, 1], filters: 4, kernelSize: 3, activation: 'relu', kernelInitializer: layers.initializers.heNormal({ seed: 15 }) }),
+        layers.layers.gru({ units: 5, kernelInitializer: layers.initializers.glorotUniform({ seed: 16 }), recurrentInitializer: layers.initializers.orthogonal({ seed: 17, gain: 1 }) }),
+        layers.layers.dense({ units: 1, kernelInitializer: layers.initializers.glorotUniform({ seed: 18 }), kernelRegularizer: layers.regularizers.l2({ l2: 0.01 }) }),
+      ],
+    });
+    const optimizer = tf.train.rmsprop(0.005);
+    model.compile({ optimizer, loss: 'meanAbsoluteError', metrics: ['mse'] });
+    const ended: number[] = [];
+    const { history } = await model.fitDataset(windows(0, 60) as tfData.Dataset<never>, {
+      epochs: 4,
+      validationData: windows(300, 330) as tfData.Dataset<never>,
+      verbose: 0,
+      callbacks: [layers.callbacks.earlyStopping({ monitor: 'val_loss', patience: 3 }), new layers.CustomCallback({ onEpochEnd: async (epoch) => void ended.push(epoch) })],
+    });
+    const evaluated = await model.evaluateDataset(windows(340, 360) as tfData.Dataset<never>, { batches: 2 }) as tf.Scalar[];
+    const outcome = { loss: history.loss as number[], validation: history.val_loss as number[], ended, evaluated: evaluated.map((t) => t.dataSync()[0] as number) };
+    tf.dispose(evaluated);
+    for (const made of [optimizer, model]) made.dispose();
     return outcome;
   },
 };
