@@ -16,6 +16,7 @@ namespace simmim::SIMMIM_ISA {
 namespace {
 
 constexpr int64_t kBlockK = 512, kBlockM = 8 * kTileRows, kBlockN = 1024;
+constexpr int64_t kPanelGap = 16;  // floats between panels: whole powers of two apart they would all want the same places of a cache
 
 SIMMIM_INLINE constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 SIMMIM_INLINE constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -51,10 +52,14 @@ SIMMIM_INLINE void prefetch_tile(const Gemm& g, int64_t i0, int64_t m, int64_t j
   prefetch_rows<0>(g.gelu_of, at, g.ldc, m);
   prefetch_rows<0>(g.residual, at, g.ldc, m);
 }
-/// The part of a tile that is inside C, when the tile was computed aside: c (+)= tile.
-void copy_tile(const float* tile, float* c, int64_t ldc, int64_t m, int64_t n, bool add) {
+/// The part of a tile that is inside C, where the tile is computed aside.
+void add_tile(const float* c, int64_t ldc, int64_t m, int64_t n, float* tile) {
   for (int64_t i = 0; i < m; i++)
-    for (int64_t j = 0; j < n; j++) c[i * ldc + j] = tile[i * kTileColumns + j] + (add ? c[i * ldc + j] : 0.0f);
+    for (int64_t j = 0; j < n; j++) tile[i * kTileColumns + j] += c[i * ldc + j];
+}
+void copy_tile(const float* tile, float* c, int64_t ldc, int64_t m, int64_t n) {
+  for (int64_t i = 0; i < m; i++)
+    for (int64_t j = 0; j < n; j++) c[i * ldc + j] = tile[i * kTileColumns + j];
 }
 
 struct Range {
@@ -100,16 +105,15 @@ struct Tiles {
     const float* a = packed_a + (i - rows.begin) / kTileRows * panel_a;
     const float* b = packed_b + (j - columns.begin) / kTileColumns * panel_b;
     float* c = block.sums + i * block.ld_sums + j;
-    if (!finish && width == kTileColumns) return kernels.tiles[height](units, a, b, c, block.ld_sums, add);
+    const bool whole = width == kTileColumns;
+    if (!finish && whole) return kernels.tiles[height](units, a, b, add ? c : nullptr, c, block.ld_sums, block.ld_sums);
     alignas(64) float aside[kTileRows * kTileColumns];
     const int64_t row = block.rows.begin + i, column = block.columns.begin + j;
     if (finish) prefetch_tile(g, row, height, column);
-    if (finish && add)  // the last block of K: earlier sums join in the tile
-      for (int64_t r = 0; r < height; r++)
-        for (int64_t s = 0; s < width; s++) aside[r * kTileColumns + s] = c[r * block.ld_sums + s];
-    kernels.tiles[height](units, a, b, aside, kTileColumns, finish && add);
+    kernels.tiles[height](units, a, b, add && whole ? c : nullptr, aside, block.ld_sums, kTileColumns);
+    if (!whole && add) add_tile(c, block.ld_sums, height, width, aside);
     if (finish) kernels.finish(g, aside, kTileColumns, row, height, column, width);
-    else copy_tile(aside, c, block.ld_sums, height, width, add);
+    else copy_tile(aside, c, block.ld_sums, height, width);
   }
 };
 
@@ -117,17 +121,17 @@ struct Tiles {
 template <Source S>
 void pack_a(const Gemm& g, Range rows, Range depth, int64_t panel, float* packed) {
   const char* a = static_cast<const char*>(g.a) + (g.transpose_a ? depth.begin * g.lda + rows.begin : rows.begin * g.lda + depth.begin) * source_bytes(S);
-  if (g.transpose_a) return pack_rows<S>(a, g.lda, depth.size(), rows.size(), kTileRows, kPitchA, panel, packed);
+  if (g.transpose_a) return pack_rows<S, kTileRows, kPitchA>(a, g.lda, depth.size(), rows.size(), panel, packed);
   for (int64_t i = 0; i < rows.size(); i += kTileRows, packed += panel)
-    pack_columns<S>(a + i * g.lda * source_bytes(S), g.lda, depth.size(), smaller(kTileRows, rows.size() - i), kPitchA, packed);
+    pack_columns<S, kTileRows, kPitchA>(a + i * g.lda * source_bytes(S), g.lda, depth.size(), smaller(kTileRows, rows.size() - i), packed);
 }
 /// Packs op(B)[depth, columns]; panels of kTileColumns columns.
 template <Source S>
 void pack_b(const Gemm& g, Range columns, Range depth, int64_t panel, float* packed) {
   const char* b = static_cast<const char*>(g.b) + (g.transpose_b ? columns.begin * g.ldb + depth.begin : depth.begin * g.ldb + columns.begin) * source_bytes(S);
-  if (!g.transpose_b) return pack_rows<S>(b, g.ldb, depth.size(), columns.size(), kTileColumns, kTileColumns, panel, packed);
+  if (!g.transpose_b) return pack_rows<S, kTileColumns, kTileColumns>(b, g.ldb, depth.size(), columns.size(), panel, packed);
   for (int64_t j = 0; j < columns.size(); j += kTileColumns, packed += panel)
-    pack_columns<S>(b + j * g.ldb * source_bytes(S), g.ldb, depth.size(), smaller(kTileColumns, columns.size() - j), kTileColumns, packed);
+    pack_columns<S, kTileColumns, kTileColumns>(b + j * g.ldb * source_bytes(S), g.ldb, depth.size(), smaller(kTileColumns, columns.size() - j), packed);
 }
 
 template <Source S>
@@ -135,7 +139,7 @@ void run_block(const Block& block) {
   const Gemm& g = block.g;
   const int64_t m = block.rows.size(), n = block.columns.size(), k = block.depth.size();
   const int64_t depth = block_depth(k, source_unit(S)), units = ceil_div(depth, source_unit(S));
-  const int64_t panel_a = kPitchA * units, panel_b = kTileColumns * units;
+  const int64_t panel_a = kPitchA * units + kPanelGap, panel_b = kTileColumns * units + kPanelGap;
   float* const packed_a = gemm_buffer(GemmBuffer::packed_a, static_cast<size_t>(ceil_div(kBlockM, kTileRows) * panel_a));
   float* const packed_b = gemm_buffer(GemmBuffer::packed_b, static_cast<size_t>(ceil_div(smaller(kBlockN, n), kTileColumns) * panel_b));
   for (int64_t jc = 0; jc < n; jc += kBlockN) {

@@ -16,41 +16,46 @@ SIMMIM_INLINE void store_side(const Side& side, int64_t at, Vec v, int n) {
   else store_lanes(static_cast<uint16_t*>(side.data) + at, v, n);
 }
 
-/// Finishes `n` sums of row i from column j on.
-SIMMIM_INLINE void finish_vec(const Gemm& g, const Side& c, Vec v, int64_t i, int64_t j, int n) {
-  const int64_t at = i * g.ldc + j;
-  if (g.bias) v += load_lanes(g.bias + j, n);
-  if (g.pre.data) store_side(g.pre, at, v, n);
-  if (g.gelu) v = gelu(v);
-  if (g.gelu_of.data) v *= gelu_derivative(load_side(g.gelu_of, at, n));
-  if (g.residual.data) v += load_side(g.residual, at, n);
-  store_side(c, at, v, n);
-}
-/// Whole tiles with nothing but bias and residual, the common case: choices are made once, bias stays in registers.
-template <class T>
-static void finish_plain_tile(const Gemm& g, const float* sums, int64_t i0, int64_t m, int64_t j0) {
-  Vec bias[kTileVecs] = {};
+/// Finishes N registers of sums, the r-th of which starts at at(r) in C and in what lies beside it, with bias from column(r) on; `lanes` of each.
+template <int N, class At, class Column>
+SIMMIM_INLINE void finish_registers(const Gemm& g, Vec (&v)[N], int lanes, const At& at, const Column& column) {
   if (g.bias)
-    for (int v = 0; v < kTileVecs; v++) bias[v] = load(g.bias + j0 + v * kLanes);
-  for (int64_t i = 0; i < m; i++, sums += kTileColumns)
-    for (int v = 0; v < kTileVecs; v++) {
-      const int64_t at = (i0 + i) * g.ldc + j0 + v * kLanes;
-      Vec sum = load(sums + v * kLanes);
-      if (g.bias) sum += bias[v];
-      if (g.residual.data) sum += load_side(g.residual, at, kLanes);
-      store(static_cast<T*>(g.c) + at, sum);
-    }
+    for (int r = 0; r < N; r++) v[r] += load_lanes(g.bias + column(r), lanes);
+  if (g.pre.data)
+    for (int r = 0; r < N; r++) store_side(g.pre, at(r), v[r], lanes);
+  if (g.gelu) gelu(v);
+  if (g.gelu_of.data) {
+    Vec slope[N];
+    for (int r = 0; r < N; r++) slope[r] = load_side(g.gelu_of, at(r), lanes);
+    gelu_derivative(slope);
+    for (int r = 0; r < N; r++) v[r] *= slope[r];
+  }
+  if (g.residual.data)
+    for (int r = 0; r < N; r++) v[r] += load_side(g.residual, at(r), lanes);
+  for (int r = 0; r < N; r++) store_side({g.c, g.result}, at(r), v[r], lanes);
+}
+/// ROWS rows of a whole tile.
+template <int ROWS>
+SIMMIM_INLINE void finish_tile_rows(const Gemm& g, const float* sums, int64_t i0, int64_t j0) {
+  Vec v[ROWS * kTileVecs];
+#pragma GCC unroll 4
+  for (int r = 0; r < ROWS * kTileVecs; r++) v[r] = load(sums + r * kLanes);
+  const auto column = [&](int r) { return j0 + r % kTileVecs * kLanes; };
+  finish_registers(g, v, kLanes, [&](int r) { return (i0 + r / kTileVecs) * g.ldc + column(r); }, column);
 }
 static void finish_rows(const Gemm& g, const float* sums, int64_t ld, int64_t i0, int64_t m, int64_t j0, int64_t n) {
-  if (n == kTileColumns && ld == kTileColumns && !g.pre.data && !g.gelu && !g.gelu_of.data)
-    return g.result == DType::f32 ? finish_plain_tile<float>(g, sums, i0, m, j0) : finish_plain_tile<uint16_t>(g, sums, i0, m, j0);
-  const Side c{g.c, g.result};
+  if (n == kTileColumns && ld == kTileColumns) {
+    constexpr int kRows = kGeluRegisters / kTileVecs;
+    int64_t i = 0;
+    for (; i + kRows <= m; i += kRows) finish_tile_rows<kRows>(g, sums + i * ld, i0 + i, j0);
+    for (; i < m; i++) finish_tile_rows<1>(g, sums + i * ld, i0 + i, j0);
+    return;
+  }
   for (int64_t i = 0; i < m; i++)
-    for (int64_t j = 0; j < n; j += kLanes) {
-      const int lanes = static_cast<int>(n - j < kLanes ? n - j : kLanes);
-      const float* p = sums + i * ld + j;
-      finish_vec(g, c, load_lanes(p, lanes), i0 + i, j0 + j, lanes);
-    }
+    for_lanes(n, [&](int64_t j, int lanes) {
+      Vec v[] = {load_lanes(sums + i * ld + j, lanes)};
+      finish_registers(g, v, lanes, [&](int) { return (i0 + i) * g.ldc + j0 + j; }, [&](int) { return j0 + j; });
+    });
 }
 
 template <class Multiply>

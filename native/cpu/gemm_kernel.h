@@ -26,9 +26,11 @@ struct MultiplyPairs {
 };
 #endif
 
-/// C[ROWS, NR] = sum over k of a[k][row] * b[k][column], or added to C. Panels as gemm_pack.h makes them, k in units.
+/// C[ROWS, NR] = sum over k of a[k][row] * b[k][column], plus `earlier` where there is one. Panels as gemm_pack.h makes them, k in units.
 template <int ROWS, class Multiply>
-static void tile(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool add) {
+static void tile(int64_t k, const float* a, const float* b, const float* earlier, float* c, int64_t ld_earlier, int64_t ldc) {
+  const float* first = earlier ? earlier : c;  // what is touched first afterwards
+  const int64_t ld_first = earlier ? ld_earlier : ldc;
   Vec sum[ROWS][kTileVecs];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++)
@@ -36,8 +38,8 @@ static void tile(int64_t k, const float* a, const float* b, float* c, int64_t ld
     for (int j = 0; j < kTileVecs; j++) sum[i][j] = Vec{};
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++) {
-    __builtin_prefetch(c + i * ldc, 1);
-    __builtin_prefetch(c + i * ldc + kTileColumns - 1, 1);
+    __builtin_prefetch(first + i * ld_first, 1);
+    __builtin_prefetch(first + i * ld_first + kTileColumns - 1, 1);
   }
   for (int64_t p = 0; p < k; p++, a += kPitchA, b += kTileColumns) {
     Vec row[kTileVecs];
@@ -50,11 +52,11 @@ static void tile(int64_t k, const float* a, const float* b, float* c, int64_t ld
       for (int j = 0; j < kTileVecs; j++) sum[i][j] = Multiply::apply(x, row[j], sum[i][j]);
     }
   }
-  if (add) {
+  if (earlier) {
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-      for (int j = 0; j < kTileVecs; j++) sum[i][j] += load(c + i * ldc + j * kLanes);
+      for (int j = 0; j < kTileVecs; j++) sum[i][j] += load(earlier + i * ld_earlier + j * kLanes);
   }
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++)

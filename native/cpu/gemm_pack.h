@@ -5,6 +5,8 @@
 
 namespace simmim::SIMMIM_ISA {
 
+constexpr int64_t kPackedTogether = 8, kPackAhead = 6;  // panels, k-rows
+
 enum class Source { f32, bf16_widened, bf16_pairs };
 
 constexpr int64_t source_bytes(Source s) { return s == Source::f32 ? 4 : 2; }
@@ -79,6 +81,35 @@ SIMMIM_INLINE Vec load_units(const char* p) {
   if constexpr (S == Source::bf16_widened) return load(reinterpret_cast<const uint16_t*>(p));
   else return load(reinterpret_cast<const float*>(p));
 }
+/// r[j] = column j of the block of kLanes x kLanes units at p, whose rows are `pitch` bytes apart: lane i comes from row i.
+/// Only ROWS rows are read, or as many as `rows` says where ROWS is 0; the other lanes are 0.
+template <Source S, int ROWS>
+SIMMIM_INLINE void load_transposed(const char* p, int64_t pitch, int rows, Vec (&r)[kLanes]) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  if constexpr (S == Source::f32 && ROWS > 0) {  // halves change places on the way in, which costs nothing: permuting registers does
+    const auto half = [&](int row, int column) { return _mm_loadu_ps(reinterpret_cast<const float*>(p + row * pitch) + column); };
+#pragma GCC unroll 2
+    for (int column = 0; column < 8; column += 4) {
+      __m256 pair[4] = {};  // rows i and i + 4
+#pragma GCC unroll 4
+      for (int i = 0; i < 4 && i < ROWS; i++) {
+        pair[i] = _mm256_zextps128_ps256(half(i, column));
+        if (i + 4 < ROWS) pair[i] = _mm256_insertf128_ps(pair[i], half(i + 4, column), 1);
+      }
+      const __m256 low = _mm256_unpacklo_ps(pair[0], pair[1]), low2 = _mm256_unpacklo_ps(pair[2], pair[3]);
+      const __m256 high = _mm256_unpackhi_ps(pair[0], pair[1]), high2 = _mm256_unpackhi_ps(pair[2], pair[3]);
+      r[column] = _mm256_shuffle_ps(low, low2, 0x44);
+      r[column + 1] = _mm256_shuffle_ps(low, low2, 0xee);
+      r[column + 2] = _mm256_shuffle_ps(high, high2, 0x44);
+      r[column + 3] = _mm256_shuffle_ps(high, high2, 0xee);
+    }
+    return;
+  }
+#endif
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; i++) r[i] = i < (ROWS > 0 ? ROWS : rows) ? load_units<S>(p + i * pitch) : Vec{};
+  transpose(r);
+}
 /// One unit; the second half of a pair is zero when `whole` is false.
 template <Source S>
 SIMMIM_INLINE float load_unit(const char* p, bool whole = true) {
@@ -115,52 +146,54 @@ SIMMIM_INLINE Vec load_rows(const char* p, int64_t ld, bool pair) {
 #endif
 }
 
-/// Source rows run along the panels (element (k, i) at source[k * ld + i]): deals k rows of `width` elements out to
-/// panels of `panel` elements each, whose k-rows are `pitch` and whose starts are `stride` floats apart. All panels
-/// advance together, because the source is contiguous along a row only. What lies between the last element and
-/// `pitch` is never used and is left arbitrary.
-template <Source S>
-static void pack_rows(const char* source, int64_t ld, int64_t k, int64_t width, int64_t panel, int64_t pitch, int64_t stride, float* d) {
-  constexpr int64_t size = source_bytes(S);
-  for (int64_t p = 0; p < k; p += source_unit(S), d += pitch) {
-    const char* row = source + p * ld * size;
-    // A register may be read past the row's end where that is still inside the block: not from its last row.
-    const bool inside = ld >= kLanes && p + source_unit(S) < k;
-    float* out = d;
-    for (int64_t i0 = 0; i0 < width; i0 += panel, out += stride)
-      for (int64_t i = 0; i < panel; i += kLanes) {
-        const int64_t rest = width - i0 - i;
-        if (rest <= 0) break;
-        const char* at = row + (i0 + i) * size;
-        store(out + i, inside || rest >= kLanes ? load_rows<S>(at, ld, p + 1 < k) : load_rows_n<S>(at, ld, p + 1 < k, static_cast<int>(rest)));
-      }
+/// Source rows run along the panels (element (k, i) at source[k * ld + i]): deals k rows of `width` elements out to panels of
+/// PANEL elements each, whose k-rows are PITCH and whose starts are `stride` floats apart. Some panels advance together: the
+/// source is contiguous along a row only, but too many of them would find no room in the caches. What lies between the
+/// last element and PITCH is never used and is left arbitrary.
+template <Source S, int PANEL, int PITCH>
+static void pack_rows(const char* source, int64_t ld, int64_t k, int64_t width, int64_t stride, float* d) {
+  constexpr int64_t size = source_bytes(S), group = kPackedTogether * PANEL;
+  for (int64_t g0 = 0; g0 < width; g0 += group, d += kPackedTogether * stride) {
+    const int64_t end = width - g0 < group ? width : g0 + group;
+    float* to = d;
+    for (int64_t p = 0; p < k; p += source_unit(S), to += PITCH) {
+      const char* row = source + p * ld * size;
+      // A register may be read past the row's end where that is still inside the block: not from its last row.
+      const bool inside = ld >= kLanes && p + source_unit(S) < k;
+      for (int64_t line = g0 * size; line < end * size; line += 64) __builtin_prefetch(row + kPackAhead * source_unit(S) * ld * size + line);
+      float* out = to;
+      for (int64_t i0 = g0; i0 < end; i0 += PANEL, out += stride)
+#pragma GCC unroll 2
+        for (int64_t i = 0; i < PANEL; i += kLanes) {
+          const int64_t rest = width - i0 - i;
+          if (rest <= 0) break;
+          const char* at = row + (i0 + i) * size;
+          store(out + i, inside || rest >= kLanes ? load_rows<S>(at, ld, p + 1 < k) : load_rows_n<S>(at, ld, p + 1 < k, static_cast<int>(rest)));
+        }
+    }
   }
 }
 
-/// Source rows run along k (element (k, i) at source[i * ld + k]): transposes `width` rows into a panel.
-template <Source S>
-static void pack_columns(const char* source, int64_t ld, int64_t k, int64_t width, int64_t pitch, float* d) {
+/// Source rows run along k (element (k, i) at source[i * ld + k]): transposes `width` rows into a panel with room for ROWS.
+template <Source S, int ROWS, int PITCH>
+static void pack_columns(const char* source, int64_t ld, int64_t k, int64_t width, float* d) {
   constexpr int64_t size = source_bytes(S), unit = source_unit(S), step = size * unit;
   const int64_t units = (k + unit - 1) / unit, whole = k / unit;
+  const auto pack = [&]<int N>(int64_t p, int64_t i0) {
+    Vec r[kLanes];
+    load_transposed<S, N>(source + i0 * ld * size + p * step, ld * size, static_cast<int>(width - i0), r);
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; i++) store(d + (p + i) * PITCH + i0, r[i]);
+  };
   int64_t p = 0;
   for (; p + kLanes <= whole; p += kLanes)
-    for (int64_t i0 = 0; i0 < pitch; i0 += kLanes) {
-      Vec r[kLanes];
-      const char* at = source + i0 * ld * size + p * step;
-      const int64_t rows = width - i0;
-      if (rows >= kLanes) {
-#pragma GCC unroll 16
-        for (int i = 0; i < kLanes; i++) r[i] = load_units<S>(at + i * ld * size);
-      } else {
-#pragma GCC unroll 16
-        for (int i = 0; i < kLanes; i++) r[i] = i < rows ? load_units<S>(at + i * ld * size) : Vec{};
-      }
-      transpose(r);
-#pragma GCC unroll 16
-      for (int i = 0; i < kLanes; i++) store(d + (p + i) * pitch + i0, r[i]);
+    for (int64_t i0 = 0; i0 < ROWS; i0 += kLanes) {
+      if (i0 + kLanes <= width) pack.template operator()<kLanes>(p, i0);
+      else if (width == ROWS) pack.template operator()<ROWS % kLanes>(p, i0);
+      else pack.template operator()<0>(p, i0);
     }
   for (; p < units; p++)
-    for (int64_t i = 0; i < pitch; i++) d[p * pitch + i] = i < width ? load_unit<S>(source + i * ld * size + p * step, p < whole) : 0;
+    for (int64_t i = 0; i < PITCH; i++) d[p * PITCH + i] = i < width ? load_unit<S>(source + i * ld * size + p * step, p < whole) : 0;
 }
 
 /// sums[row] (+)= the row's units over k, from panels of `rows` rows; four chains, because an addition takes four cycles.

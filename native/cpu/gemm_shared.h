@@ -9,7 +9,7 @@ constexpr int kMaxTileRows = 14;
 /// The inner functions of one way to multiply (gemm_kernel.h, gemm_finish.h).
 struct GemmKernels {
   /// One per row count (entry 0 is unused): padding the last panel instead would cost 9 % at 128 rows.
-  void (*tiles[kMaxTileRows + 1])(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool add);
+  void (*tiles[kMaxTileRows + 1])(int64_t k, const float* a, const float* b, const float* earlier, float* c, int64_t ld_earlier, int64_t ldc);
   /// Finishes sums [m, n] (row pitch ld) into C from row i0, column j0 on.
   void (*finish)(const Gemm& g, const float* sums, int64_t ld, int64_t i0, int64_t m, int64_t j0, int64_t n);
 };

@@ -75,8 +75,20 @@ SIMMIM_INLINE Vec gather(const float* p, IVec index) {
 /// a * b + c, fused where the level has FMA (baseline x86-64 has not: there it rounds twice).
 SIMMIM_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
 SIMMIM_INLINE Vec select(IVec mask, Vec yes, Vec no) { return mask ? yes : no; }
+/// a > b ? a : b and a < b ? a : b: the second one where either is NaN. The compiler does not find the instructions by itself.
+#if defined(__AVX512F__)
+SIMMIM_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+SIMMIM_INLINE Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+#elif defined(__AVX2__)
+SIMMIM_INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+SIMMIM_INLINE Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+#elif defined(__x86_64__)
+SIMMIM_INLINE Vec max(Vec a, Vec b) { return _mm_max_ps(a, b); }
+SIMMIM_INLINE Vec min(Vec a, Vec b) { return _mm_min_ps(a, b); }
+#else
 SIMMIM_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 SIMMIM_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+#endif
 SIMMIM_INLINE Vec abs(Vec v) { return from_bits(bits(v) & 0x7fffffff); }
 
 SIMMIM_INLINE Vec sqrt(Vec v) {

@@ -35,12 +35,29 @@ SIMMIM_INLINE void put_n(int32_t* y, Vec v, int n) {
   for (int i = 0; i < n; i++) y[i] = to_int32(v[i]);
 }
 
+/// Where the function is made for several registers side by side: does as many values as such blocks hold, and says how many.
+template <class F, class Out>
+SIMMIM_INLINE int64_t in_blocks(const float*, const float*, Out*, int64_t) {
+  return 0;
+}
+template <>
+SIMMIM_INLINE int64_t in_blocks<Function_gelu_grad, float>(const float* a, const float* b, float* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + kGeluRegisters * kLanes <= n; i += kGeluRegisters * kLanes) {
+    Vec slope[kGeluRegisters];
+    for (int r = 0; r < kGeluRegisters; r++) slope[r] = load(b + i + r * kLanes);
+    gelu_derivative(slope);
+    for (int r = 0; r < kGeluRegisters; r++) store(y + i + r * kLanes, load(a + i + r * kLanes) * slope[r]);
+  }
+  return i;
+}
+
 template <class F, class Out>
 void float_row(const void* a_data, int64_t a_step, const void* b_data, int64_t b_step, void* y_data, int64_t n) {
   const float *a = static_cast<const float*>(a_data), *b = static_cast<const float*>(b_data);
   Out* y = static_cast<Out*>(y_data);
   const Vec a0 = splat(a[0]), b0 = splat(b[0]);
-  int64_t i = 0;
+  int64_t i = a_step && b_step ? in_blocks<F>(a, b, y, n) : 0;
   if (a_step && b_step)
     for (; i + kLanes <= n; i += kLanes) put(y + i, F::on_vector(load(a + i), load(b + i)));
   else if (a_step)

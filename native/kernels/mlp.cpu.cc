@@ -39,10 +39,14 @@ void run(const Mlp& k) {
 template <class P, class T>
 static void gelu_all(const P* pre, T* hidden, int64_t count) {
   parallel_ranges(count, 16384, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += kLanes) {
-      const int lanes = static_cast<int>(end - i < kLanes ? end - i : kLanes);
-      store_lanes(hidden + i, gelu(load_lanes(pre + i, lanes)), lanes);
+    int64_t i = begin;
+    for (; i + kGeluRegisters * kLanes <= end; i += kGeluRegisters * kLanes) {
+      Vec x[kGeluRegisters];
+      for (int r = 0; r < kGeluRegisters; r++) x[r] = load(pre + i + r * kLanes);
+      gelu(x);
+      for (int r = 0; r < kGeluRegisters; r++) store(hidden + i + r * kLanes, x[r]);
     }
+    for_lanes(end - i, [&](int64_t j, int lanes) { store_lanes(hidden + i + j, gelu(load_lanes(pre + i + j, lanes)), lanes); });
   });
 }
 static void gelu_all(const Side& pre, const Side& hidden, int64_t count) {
