@@ -57,6 +57,22 @@ describe.each([COMPOSED, OWN])('$name', (device) => {
     expect({ value, gradients }).toEqual(reference(loss));
   }
 
+  /** `backward` with a place for every gradient: which ones it wrote there, with the same bits as those it streams. */
+  function intoPlaces(loss: () => tf.Scalar): { value: tf.Scalar; places: tf.Tensor[]; written: number[] } {
+    const { gradients } = streamed(loss);
+    const places = variables.map(({ shape }) => tf.fill(shape, NaN));
+    const written: number[] = [];
+    const value = backward(loss, variables, {
+      place: (index) => places[index] as tf.Tensor,
+      onGrad: (index, gradient) => {
+        if (gradient === null) written.push(index);
+        else expect(Array.from(gradient.dataSync())).toEqual(gradients[index]);
+      },
+    });
+    for (const index of written) expect(Array.from((places[index] as tf.Tensor).dataSync())).toEqual(gradients[index]);
+    return { value, places, written: written.sort() };
+  }
+
   describe('backward gives the bits of tf.variableGrads', () => {
     test.skipIf(device === OWN && lacking('layer_norm'))('for a chain of fused and plain ops', () => {
       const [w1, w2, g, b] = [variable([8, 4], 1), variable([4, 8], 2), variable([4], 3), variable([4], 4)];
@@ -238,18 +254,8 @@ describe.each([COMPOSED, OWN])('$name', (device) => {
       const z = checkpoint(block, [w, b, gamma, beta])(linear(x, twice, null));
       return tf.sum(linear(z, twice, null)) as tf.Scalar;
     };
-    const { gradients } = streamed(loss);
-    const places = variables.map(({ shape }) => tf.fill(shape, NaN));
-    const written: number[] = [];
-    const value = backward(loss, variables, {
-      place: (index) => places[index] as tf.Tensor,
-      onGrad: (index, gradient) => {
-        if (gradient === null) written.push(index);
-        else expect(Array.from(gradient.dataSync())).toEqual(gradients[index]);
-      },
-    });
-    expect(written.sort()).toEqual(device.backend === 'cpu' ? [] : [0, 1, 2, 3]);
-    for (const index of written) expect(Array.from((places[index] as tf.Tensor).dataSync())).toEqual(gradients[index]);
+    const { value, places, written } = intoPlaces(loss);
+    expect(written).toEqual(device.backend === 'cpu' ? [] : [0, 1, 2, 3]);
     tf.dispose([value, x, ...places]);
   });
 
@@ -260,18 +266,8 @@ describe.each([COMPOSED, OWN])('$name', (device) => {
       const z = linear(linear(inStorage(x, 'bf16'), inStorage(w, 'bf16'), null), inStorage(shared, 'bf16'), null);
       return tf.sum(inStorage(linear(z, inStorage(shared, 'bf16'), null), 'f32')) as tf.Scalar;
     };
-    const { gradients } = streamed(loss);
-    const places = variables.map(({ shape }) => tf.fill(shape, NaN));
-    const written: number[] = [];
-    const value = backward(loss, variables, {
-      place: (index) => places[index] as tf.Tensor,
-      onGrad: (index, gradient) => {
-        if (gradient === null) written.push(index);
-        else expect(Array.from(gradient.dataSync())).toEqual(gradients[index]);
-      },
-    });
+    const { value, places, written } = intoPlaces(loss);
     expect(written).toEqual(device.backend === 'cpu' ? [] : [0]);
-    for (const index of written) expect(Array.from((places[index] as tf.Tensor).dataSync())).toEqual(gradients[index]);
     tf.dispose([value, x, ...places]);
   });
 

@@ -5,7 +5,8 @@ import { SwinTransformerV2, swinV2Presets, type SwinV2Config } from './swin_v2';
 import { VisionTransformer, vitPresets, type VitConfig } from './vit';
 
 export type { Encoder, Pair } from './encoder';
-export { planWindow, stageGeometry, SwinBlock, SwinTransformer, swinPresets, type SwinConfig } from './swin';
+export { SwinBlock, SwinTransformer, swinPresets, type SwinConfig } from './swin';
+export { planWindow, stageGeometry } from './swin_pyramid';
 export { SwinTransformerV2, swinV2Presets, type SwinV2Config } from './swin_v2';
 export { VisionTransformer, vitPresets, type VitConfig } from './vit';
 

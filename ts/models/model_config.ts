@@ -5,7 +5,8 @@ import type { Encoder, Pair } from './encoder';
 import { familyOf, isBeit, type Family } from './name_maps';
 import { withOptions } from './options';
 import type { StateDict } from './pretrained';
-import { planWindow, stageGeometry, SwinTransformer, swinPresets, type SwinConfig } from './swin';
+import { SwinTransformer, swinPresets, type SwinConfig } from './swin';
+import { planWindow, stageGeometry } from './swin_pyramid';
 import { SwinTransformerV2, swinV2Presets, type SwinV2Config } from './swin_v2';
 import { VisionTransformer, vitPresets, type VitConfig } from './vit';
 

@@ -1,13 +1,12 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import type { Context } from '../nn/context';
-import { Init } from '../nn/init';
-import { LayerNorm, Linear, Mlp, PatchEmbed, dropPathRates, type DropPath } from '../nn/layers';
+import type { Init } from '../nn/init';
+import { type DropPath, LayerNorm, Linear, Mlp } from '../nn/layers';
 import { Constant, type Parameter } from '../nn/module';
 import { biasMlp, continuousBias, logSpacedCoordinates, type BiasMlp } from '../nn/rel_bias';
 import { windowAttention } from '../ops/window_attention';
-import { pair } from './encoder';
-import { blockDrops, gatherNeighbours, planWindow, runPyramid, stageGeometry, type BlockPlace, type Pyramid, type StageGeometry, type SwinConfig, type WindowPlan } from './swin';
+import { type BlockPlace, planWindow, type PyramidConfig, SwinPyramid, type WindowPlan } from './swin_pyramid';
 
 /**
  * Swin Transformer V2 (Liu et al., CVPR 2022) with a mask token, as in microsoft/Swin-Transformer
@@ -15,7 +14,7 @@ import { blockDrops, gatherNeighbours, planWindow, runPyramid, stageGeometry, ty
  * with a learnt clamped scale; a continuous, log-spaced position bias; normalisation after each branch;
  * normalisation after the reduction in patch merging; no key bias.
  */
-export interface SwinV2Config extends Omit<SwinConfig, 'qkScale'> {
+export interface SwinV2Config extends PyramidConfig {
   /** Window of each stage at pre-training, which the offsets are measured in; 0: the window in use. */
   pretrainedWindowSizes: readonly number[];
   /** A LayerNorm on the main branch after every so many blocks of a stage (6 in the paper's H and G); 0: none. */
@@ -94,81 +93,16 @@ class SwinV2Block {
   }
 }
 
-/** Halves the map and doubles the channels: 4C -> 2C, then norm(2C). */
-class PatchMergingV2 {
-  readonly reduction: Linear;
-  readonly norm: LayerNorm;
-
-  constructor(channels: number, eps: number, init: Init) {
-    this.reduction = new Linear(4 * channels, 2 * channels, init, { bias: false });
-    this.norm = new LayerNorm(2 * channels, eps, init);
-  }
-
-  apply(x: tf.Tensor, ctx: Context): tf.Tensor {
-    return this.norm.apply(this.reduction.apply(gatherNeighbours(x), ctx), ctx);
-  }
-}
-
-interface StageV2 {
-  readonly blocks: SwinV2Block[];
-  readonly downsample: PatchMergingV2 | null;
-}
-
 /** The SwinV2 encoder of SimMIM. */
-export class SwinTransformerV2 implements Pyramid {
-  readonly absolute_pos_embed: Parameter | null;
-  readonly mask_token: Parameter;
-  readonly patch_embed: PatchEmbed;
-  readonly layers: StageV2[];
-  readonly norm: LayerNorm;
-
-  readonly channels: number;
-  readonly stride: number;
-  readonly patchSize: number;
-  readonly inChannels: number;
-  readonly imageSize: [number, number];
-
-  constructor(
-    readonly name: string,
-    readonly config: SwinV2Config,
-  ) {
-    const init = new Init(config.seed);
-    const { embedDim, layerNormEps } = config;
-    this.imageSize = pair(config.imageSize);
-    this.patchSize = config.patchSize;
-    this.inChannels = config.inChannels;
-    const stages = stageGeometry(name, config);
+export class SwinTransformerV2 extends SwinPyramid<SwinV2Config> {
+  constructor(name: string, config: SwinV2Config) {
     checkPretrainedWindows(name, config);
-    const [h, w] = (stages[0] as StageGeometry).resolution;
-    this.absolute_pos_embed = config.absolutePosition ? init.weight([1, h * w, embedDim]) : null;
-    this.mask_token = init.weight([1, 1, embedDim]);
-    this.patch_embed = new PatchEmbed(config.inChannels, embedDim, config.patchSize, init, { normEps: config.patchNorm ? layerNormEps : null });
-    const rates = dropPathRates(config.dropPath, config.depths.reduce((a, b) => a + b, 0));
     const period = config.extraNormPeriod;
-    let index = 0;
-    this.layers = stages.map((stage, i) => ({
-      blocks: Array.from({ length: stage.depth }, (_, j) => {
-        const [first, secondDrop] = blockDrops(rates, index++);
-        const place = { ...stage, windowSize: config.windowSize, shifted: j % 2 === 1, dropPath: first };
-        return new SwinV2Block(place, config, init, { pretrainedWindow: config.pretrainedWindowSizes[i] ?? 0, extraNorm: period > 0 && (j + 1) % period === 0, secondDrop });
-      }),
-      downsample: i + 1 < stages.length ? new PatchMergingV2(stage.channels, layerNormEps, init) : null,
-    }));
-    const last = stages[stages.length - 1] as StageGeometry;
-    this.channels = last.channels;
-    this.stride = config.patchSize * 2 ** (stages.length - 1);
-    this.norm = new LayerNorm(this.channels, layerNormEps, init);
-  }
-
-  forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
-    const maps = runPyramid(this, images, mask, ctx);
-    const z = this.norm.apply(maps[maps.length - 1] as tf.Tensor, ctx);
-    ctx.observe?.('norm', z);
-    return z;
-  }
-
-  features(images: tf.Tensor, ctx: Context): tf.Tensor[] {
-    return runPyramid(this, images, null, ctx);
+    super(name, config, {
+      block: (place, init, { stage, index, secondDrop }) =>
+        new SwinV2Block(place, config, init, { pretrainedWindow: config.pretrainedWindowSizes[stage] ?? 0, extraNorm: period > 0 && (index + 1) % period === 0, secondDrop }),
+      normFirst: false,
+    });
   }
 }
 

@@ -10,7 +10,7 @@ import { inStorage } from '../ops/in_storage';
 import { linear } from '../ops/linear';
 import { maskTokens } from '../ops/mask_tokens';
 import { checkHeads, checkInputs, pair, patchGrid, type Encoder, type Pair } from './encoder';
-import { blockDrops } from './swin';
+import { blockDrops } from './swin_pyramid';
 import { jointBias } from './swin_v2';
 
 /**

@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import type { Encoder } from '../models/encoder';
-import { blockDrops, SwinBlock, runBlocks, swinPresets, type SwinConfig } from '../models/swin';
+import { SwinBlock, swinPresets, type SwinConfig } from '../models/swin';
+import { blockDrops, runBlocks } from '../models/swin_pyramid';
 import { rngSites, type Context } from '../nn/context';
 import { Init } from '../nn/init';
 import { Conv, LayerNorm, Linear } from '../nn/layers';
