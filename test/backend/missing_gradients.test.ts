@@ -91,11 +91,11 @@ const SECOND: [string, number[], (x: tf.Tensor) => tf.Tensor][] = [
 
 describe('gradients of gradients', () => {
   beforeAll(async () => {
-    await tf.setBackend('simmim-cpu');
+    await tf.setBackend(OWN_BACKEND);
   });
   for (const [name, shape, f] of SECOND) {
     // The losses are up to 2^8 times those of the test below, in sums of squares of squares, and so are their roundings.
-    it(name, () => expect(worstDifference(f, shape, 'relative')).toBeLessThan(2e-3));
+    it(name, unlessLacking(() => expect(worstDifference(f, shape, 'relative')).toBeLessThan(2e-3)));
   }
 });
 

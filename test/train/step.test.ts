@@ -165,3 +165,28 @@ describe.each([CPU_BACKEND, 'cpu'])('on %s', (backend) => {
     expect(() => flatBuffers(parameters, group(['nothing']), 0.05)).toThrow("group 'all' names 'nothing'");
   });
 });
+
+test('on our backend parameters start at multiples of 64 elements; what lies between them stays 0, also after a gradient of NaN', async () => {
+  await tf.setBackend(CPU_BACKEND);
+  const { buffers, step, inputs } = setUp({ accumulation: 2, clip: 1e-3, clipEveryMicroStep: true });
+  const source = new ToySource();
+  for (let t = 1; t <= 3; t++) {
+    await step.begin();
+    for (let micro = 0; micro < 2; micro++) {
+      const batch = await inputs(source, t, micro);
+      if (t === 2) (batch['images'] as { values: Float32Array }).values.fill(NaN);
+      await loss(step, batch);
+    }
+    expect((await step.apply(1e-2, t)).applied).toBe(t !== 2);
+  }
+  for (const kind of ['weights', 'm', 'v'] as const) {
+    const apart = buffers.names.flatMap((_, i) => {
+      const values = buffers.read(kind, i);
+      return [...values, ...new Array<number>(-values.length & 63).fill(0)];
+    });
+    expect([...(buffers.state[kind] as tf.Variable).dataSync()], kind).toEqual(apart);
+    expect(apart.length).toBeGreaterThan(buffers.size);
+  }
+  step.dispose();
+  buffers.dispose();
+});

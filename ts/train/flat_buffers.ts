@@ -28,6 +28,13 @@ interface Slot {
 }
 
 /**
+ * Elements whose multiples parameters start at in native memory: 128 bytes of the bf16 copy. Tensor cores are fed by accesses of 16
+ * bytes, and a table of 363 biases before a weight would shift that and all after it. The gaps hold zeros, which the norm, the
+ * clipping and AdamW leave zeros (clipping by a norm of NaN does not; the update that it spoils is the last to see that).
+ */
+const ALIGNMENT = 64;
+
+/**
  * Parameters, gradients and AdamW's moments as one buffer each, parameters of a group side by side. An
  * update is then three calls for any number of parameters: norm, clip and AdamW.
  *
@@ -45,24 +52,31 @@ export abstract class FlatBuffers {
   readonly lrScales: readonly number[];
   /** The weights in bf16, where the run computes with them: AdamW writes it along. */
   protected shadow: tf.Variable | null = null;
-  /** Number of elements. */
+  /** Number of the parameters' elements. */
   readonly size: number;
+  /** Elements of each buffer: the parameters and the gaps between them. */
+  protected readonly length: number;
 
-  /** `groups` must name every parameter that is not frozen exactly once. Throws `invalid_argument` otherwise. */
-  protected constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, averaged: boolean) {
+  /**
+   * `groups` must name every parameter that is not frozen exactly once; parameters start at multiples of `alignment` elements. Throws
+   * `invalid_argument` otherwise.
+   */
+  protected constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, averaged: boolean, alignment: number) {
     const ends: number[] = [];
     let offset = 0;
+    let size = 0;
     for (const group of groups) {
       for (const name of group.params) {
         const parameter = parameters.get(name);
         if (!parameter) throw new SimmimError('invalid_argument', 'flat_buffers', `group '${group.name}' names '${name}', which the model does not have`);
-        const { size } = parameter;
-        this.slots.push({ name, parameter, offset, size });
-        offset += size;
+        this.slots.push({ name, parameter, offset, size: parameter.size });
+        offset += Math.ceil(parameter.size / alignment) * alignment;
+        size += parameter.size;
       }
       ends.push(offset);
     }
-    this.size = offset;
+    this.size = size;
+    this.length = offset;
     this.checkComplete(parameters);
     this.segments = {
       ends: tf.keep(tf.tensor1d(ends, 'int32')),
@@ -245,8 +259,8 @@ class NativeFlatBuffers extends FlatBuffers {
   private readonly backend = tf.backend() as NativeBackend;
 
   constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, { averaged, precision }: Kept) {
-    super(parameters, groups, weightDecay, averaged);
-    this.flat = tf.tidy(() => tf.variable(tf.fill([this.size], 0), false));
+    super(parameters, groups, weightDecay, averaged, ALIGNMENT);
+    this.flat = tf.tidy(() => tf.variable(tf.fill([this.length], 0), false));
     const { weights } = this.buffers;
     const shadow = precision === 'bf16' ? this.makeShadow() : null;
     for (const { parameter, offset } of this.slots) {
@@ -266,7 +280,7 @@ class NativeFlatBuffers extends FlatBuffers {
   }
 
   private makeShadow(): tf.Variable {
-    const memory = tf.engine().makeTensorFromTensorInfo(this.backend.allocated([this.size], 'float32', 'bf16'));
+    const memory = tf.engine().makeTensorFromTensorInfo(this.backend.allocated([this.length], 'float32', 'bf16'));
     this.shadow = tf.variable(memory, false);
     memory.dispose();
     return this.shadow;
@@ -319,7 +333,7 @@ class ComposedFlatBuffers extends FlatBuffers {
   private flat: tf.Tensor | null = null;
 
   constructor(parameters: ReadonlyMap<string, Parameter>, groups: readonly ParamGroup[], weightDecay: number, { averaged }: Kept) {
-    super(parameters, groups, weightDecay, averaged);
+    super(parameters, groups, weightDecay, averaged, 1);
     this.parts = this.slots.map(() => null);
     this.write('weights', (i) => this.slot(i).parameter.value.dataSync() as Float32Array);
   }
