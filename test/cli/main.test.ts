@@ -21,6 +21,7 @@ const refused: [string, string[], string][] = [
   ['unknown recipe', ['pretrain', '--recipe', 'demoo'], "no recipe 'demoo', did you mean 'demo'?"],
   ['no recipe', ['pretrain'], 'give --recipe NAME'],
   ['unknown key', ['pretrain', '--recipe', 'demo', '--set', 'train.epoch=1'], "unknown key 'train.epoch', did you mean 'train.epochs'?"],
+  ['a model that the weights decide', ['info', '--recipe', 'finetune/demo', '--set', 'model.encoder=null'], 'model.encoder is not set and no weights are given'],
   ['unknown encoder', ['info', 'swin_bse'], "unknown encoder 'swin_bse'; did you mean 'swin_base'?"],
   ['missing data', ['pretrain', '--recipe', 'paper/vit_base_800ep', '--out', join(folder, 'a')], 'give the folder of your pictures with --data FOLDER'],
   ['missing folder', ['pretrain', '--recipe', 'demo', '--data', join(folder, 'nowhere'), '--out', join(folder, 'a')], `folder '${join(folder, 'nowhere')}' does not exist`],
@@ -50,6 +51,11 @@ test('help, version, recipes, info and doctor succeed', async () => {
   expect((await simmim('recipes', 'demo')).out).toContain('# Command: npm run demo');
   expect((await simmim('recipes', 'ablations/heads')).out).toContain('# Command: simmim ablate heads');
   expect((await simmim('info', 'swin_base')).out).toContain('89874104 (encoder 86725304');
+  expect((await simmim('info', '--recipe', 'paper/swin_base_100ep')).out).toContain('89874104 (encoder 86725304, linear head 3148800)');
+  const classifier = await simmim('info', '--recipe', 'paper/finetune_swin_base_100ep', '--image-size', '224', '--set', 'model.windowSize=7', '--classes', '1000');
+  expect(classifier.out).toContain('paper/finetune_swin_base_100ep at 224 x 224 px');
+  expect(classifier.out).toContain('87768224 (encoder 86743224, head of 1000 classes 1025000)');
+  expect((await simmim('plan', '--recipe', 'paper/finetune_swin_base_100ep')).out).toContain('192 x 192 px, 87.8 M parameters');
   expect((await simmim('info')).out.trim().split('\n')).toHaveLength(14);
   const { code, out } = await simmim('doctor');
   expect(code).toBe(0);

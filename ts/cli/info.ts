@@ -1,7 +1,7 @@
 import { encoderNames, encoderPreset } from '../models';
-import { planModel } from '../train/plan';
+import { planClassifier, planModel, type Plan } from '../train/plan';
 import { applyOverrides, parseRecipe } from '../train/recipe';
-import { loadRecipe } from '../train/recipe_files';
+import { loadFinetune, loadRecipe, recipeTask } from '../train/recipe_files';
 
 /** A size with its unit. */
 export const bytes = (n: number): string => (n >= 2 ** 30 ? `${(n / 2 ** 30).toFixed(2)} GiB` : `${(n / 2 ** 20).toFixed(1)} MiB`);
@@ -12,17 +12,19 @@ export interface InfoOptions {
   recipe?: string;
   imageSize?: string;
   set: string[];
+  classes: number;
 }
 
 /** `simmim info [PRESET...]`: parameters, operations and memory of models, by formula. */
 export function info(names: readonly string[], options: InfoOptions, print: (line: string) => void): void {
+  const overrides = [...options.set, ...(options.imageSize === undefined ? [] : [`model.imageSize=${options.imageSize}`])];
   if (options.recipe !== undefined) {
-    printPlan(options.recipe, loadRecipe(options.recipe, options.set).model, print);
+    const classifies = recipeTask(options.recipe) === 'finetune';
+    printPlan(options.recipe, planRecipe(options.recipe, overrides, options.classes), classifies ? `head of ${options.classes} classes` : 'linear head', print);
     return;
   }
-  const overrides = [...options.set, ...(options.imageSize === undefined ? [] : [`model.imageSize=${options.imageSize}`])];
   if (names.length === 1) {
-    printPlan(names[0] as string, changedModel(names[0] as string, overrides), print);
+    printPlan(names[0] as string, planModel(changedModel(names[0] as string, overrides)), 'linear head', print);
     return;
   }
   print('preset           parameters  image  forward GMACs  training GFLOPs/image  activations/image  weights and optimizer');
@@ -46,11 +48,15 @@ export function changedModel(preset: string, overrides: readonly string[]): { en
   return { ...Object.fromEntries(changed), encoder };
 }
 
-function printPlan(title: string, model: Parameters<typeof planModel>[0], print: (line: string) => void): void {
-  const plan = planModel(model);
+/** What a recipe's model costs; of a fine-tuning recipe its classifier of so many classes. */
+export function planRecipe(name: string, overrides: readonly string[], classes: number): Plan {
+  return recipeTask(name) === 'finetune' ? planClassifier(loadFinetune(name, overrides), classes) : planModel(loadRecipe(name, overrides).model);
+}
+
+function printPlan(title: string, plan: Plan, head: string, print: (line: string) => void): void {
   const line = (key: string, value: string): void => print(`${key.padEnd(24)} ${value}`);
   print(`${title} at ${plan.encoder.imageSize.join(' x ')} px`);
-  line('parameters', `${plan.parameters} (encoder ${plan.encoderParameters}, linear head ${plan.parameters - plan.encoderParameters})`);
+  line('parameters', `${plan.parameters} (encoder ${plan.encoderParameters}, ${head} ${plan.parameters - plan.encoderParameters})`);
   line('forward, per image', `${giga(plan.encoderMacs)} G multiply-adds in the encoder (as the official flops() counts)`);
   line('training, per image', `${giga(plan.trainingFlops)} GFLOPs (forward and backward, 2 for each multiply-add)`);
   line('activations, per image', `${bytes(plan.activationBytes)} at their most (float32)`);

@@ -63,8 +63,9 @@ export function program(): Command {
     .action((run: string, options: VisualizeOptions) => visualize(run, options, print));
   cli.command('info [presets...]').description('parameters, operations and memory of models')
     .option('--recipe <name>', "a recipe's model instead of a preset")
-    .option('--image-size <pixels>', 'other than the preset has')
+    .option('--image-size <pixels>', 'other than the preset or recipe has')
     .option('--set <key=value>', 'override, such as model.windowSize=12; may be repeated', collect, [])
+    .option('--classes <n>', "of a fine-tuning recipe's head", wholeNumber, 1000)
     .action((presets: string[], options: InfoOptions) => info(presets, options, print));
   cli.command('recipes [name]').description('list recipes, grids of recipes (ablations/*) and experiments (experiments/*), or print one with its comments')
     .action((name?: string) => (name === undefined ? [...recipeNames(), ...gridNames(), ...experimentNames().map((n) => `experiments/${n}`)] : [textOf(name)]).forEach((text) => print(text.trimEnd())));

@@ -1,9 +1,8 @@
 import type { Command } from 'commander';
 import { SimmimError } from '../errors';
 import { planModel, type Plan } from '../train/plan';
-import { loadRecipe } from '../train/recipe_files';
 import { collect, wholeNumber } from './arguments';
-import { bytes, changedModel } from './info';
+import { bytes, changedModel, planRecipe } from './info';
 
 /** Options of `simmim plan`, as given. */
 interface Options {
@@ -13,6 +12,7 @@ interface Options {
   set: string[];
   batch: number;
   devices: number;
+  classes: number;
 }
 
 /** Adds `simmim plan` to the command line. */
@@ -24,6 +24,7 @@ export function registerPlan(cli: Command, print: (line: string) => void): Comma
     .option('--image-size <px>', 'other than the preset has', wholeNumber)
     .option('--set <key=value>', 'override, such as model.windowSize=12; may be repeated', collect, [])
     .option('--batch <n>', 'images of one micro step on each device', wholeNumber, 64)
+    .option('--classes <n>', "of a fine-tuning recipe's head", wholeNumber, 1000)
     .option('--devices <n>', 'devices that share the work', wholeNumber, 1)
     .action((options: Options) => plan(options, print));
 }
@@ -31,7 +32,7 @@ export function registerPlan(cli: Command, print: (line: string) => void): Comma
 /** `simmim plan --model NAME`. */
 function plan(options: Options, print: (line: string) => void): void {
   const { batch, devices } = options;
-  const cost = planModel(modelOf(options));
+  const cost = costOf(options);
   const images = batch * devices;
   print(`${options.recipe ?? cost.encoder.name} at ${cost.encoder.imageSize.join(' x ')} px, ${(cost.parameters / 1e6).toFixed(1)} M parameters, float32; ${devices} ${devices === 1 ? 'device' : 'devices'} with ${batch} images each`);
   print(`one update of ${images} images: ${(cost.trainingFlops * images / 1e12).toPrecision(4)} TFLOPs (${(cost.recomputedFlops * images / 1e12).toPrecision(4)} with checkpointing)`);
@@ -52,8 +53,8 @@ function plan(options: Options, print: (line: string) => void): void {
 /** Bytes of the moments on each device when they are divided evenly. */
 const sharded = ({ optimizerBytes }: Plan, devices: number): number => 8 * Math.ceil(optimizerBytes / 8 / devices);
 
-function modelOf({ model, recipe, imageSize, set }: Options): Parameters<typeof planModel>[0] {
+function costOf({ model, recipe, imageSize, set, classes }: Options): Plan {
   if ((model === undefined) === (recipe === undefined)) throw new SimmimError('invalid_argument', 'plan', "give either --model PRESET (see 'simmim info') or --recipe NAME (see 'simmim recipes')");
   const overrides = [...set, ...(imageSize === undefined ? [] : [`model.imageSize=${imageSize}`])];
-  return recipe === undefined ? changedModel(model as string, overrides) : loadRecipe(recipe, overrides).model;
+  return recipe === undefined ? planModel(changedModel(model as string, overrides)) : planRecipe(recipe, overrides, classes);
 }

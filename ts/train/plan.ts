@@ -1,14 +1,17 @@
 import { countParameters } from '../nn/module';
 import { type Encoder, planWindow, stageGeometry, type SwinConfig, type SwinV2Config, type VitConfig } from '../models';
 import { pair } from '../models/encoder';
+import { buildClassifier } from './classifier_build';
+import type { FinetuneRecipe } from './finetune_recipe';
 import { buildModel } from './model_build';
 import { encoderConfig } from '../models';
 import { parseRecipe, type PartialRecipe } from './recipe';
+import { findWeights } from './weights_source';
 
-/** What a preset costs. */
+/** What a model costs to train. */
 export interface Plan {
   encoder: Encoder;
-  /** With the linear head. */
+  /** With the head: the linear one of pre-training, or that of the classes. */
   parameters: number;
   encoderParameters: number;
   /** Multiply-adds of the encoder's forward pass per image, counted as the official `flops()` methods do. */
@@ -50,16 +53,36 @@ export function planModel(model: PartialRecipe['model']): Plan {
   const { encoder: name, ...options } = recipe.model;
   const config = encoderConfig(name, Object.fromEntries(Object.entries(options).filter(([, v]) => v !== null)));
   const { model: built } = buildModel(recipe);
-  const cost = isVit(config) ? vitCost(config) : swinCost(config);
   const { encoder } = built;
-  const parameters = countParameters(built);
   const [height, width] = encoder.imageSize;
-  const cells = (height / encoder.stride) * (width / encoder.stride);
-  const [image, prediction] = [3 * height * width, 6 * height * width]; // the prediction with its gradient
-  const rest = cells * encoder.channels + image;
-  const headMacs = cells * encoder.channels * 3 * encoder.stride ** 2;
+  const macs = cellsOf(encoder) * encoder.channels * 3 * encoder.stride ** 2;
+  return planOf(encoder, config, { parameters: countParameters(built), encoderParameters: countParameters(encoder) }, { macs, results: 3 * height * width });
+}
+
+/**
+ * Costs of a fine-tuning recipe's classifier of so many classes, by formula. Throws as `buildClassifier`, and as `findWeights` where
+ * the recipe names weights that are not there.
+ */
+export function planClassifier(recipe: FinetuneRecipe, classes: number): Plan {
+  const weights = recipe.init === null ? null : findWeights(recipe.init);
+  const { model, identity } = buildClassifier({ ...recipe, fromScratch: true }, Array.from({ length: classes }, (_, i) => String(i)), weights);
+  const { encoder } = model;
+  const parameters = countParameters(model);
+  const head = countParameters({ head: model.head, norm: model.fc_norm });
+  return planOf(encoder, identity.encoder, { parameters, encoderParameters: parameters - head }, { macs: encoder.channels * classes, results: encoder.channels + classes });
+}
+
+const cellsOf = ({ imageSize: [height, width], stride }: Encoder): number => (height / stride) * (width / stride);
+
+/** `head`: its multiply-adds, and the elements of its results, which are kept with their gradient. */
+function planOf(encoder: Encoder, config: object, counts: { parameters: number; encoderParameters: number }, head: { macs: number; results: number }): Plan {
+  const cost = isVit(config) ? vitCost(config) : swinCost(config as SwinConfig | SwinV2Config);
+  const { parameters } = counts;
+  const [height, width] = encoder.imageSize;
+  const [prediction, headMacs] = [2 * head.results, head.macs];
+  const rest = cellsOf(encoder) * encoder.channels + 3 * height * width;
   return {
-    encoder, parameters, encoderParameters: countParameters(encoder),
+    encoder, ...counts,
     encoderMacs: cost.macs, trainingFlops: 6 * (cost.macs + headMacs), recomputedFlops: 6 * (cost.macs + headMacs) + 2 * cost.blocks,
     activationBytes: 4 * (cost.kept + prediction + rest),
     checkpointedBytes: 4 * (cost.inputs + Math.max(cost.largest, prediction) + rest), // the prediction is gone when blocks run again
