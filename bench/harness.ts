@@ -4,6 +4,8 @@ import { createInterface } from 'node:readline';
 /** One answer of a bench server; `error` instead of figures when the rival cannot do it. */
 export interface Answer {
   seconds?: number[];
+  /** Of these, what JavaScript took of the process's main thread. */
+  host?: number[];
   value?: number | null;
   peakBytes?: number;
   error?: string;
@@ -67,6 +69,8 @@ export interface Result {
   median: number;
   fastest: number;
   samples: number;
+  /** Median seconds that JavaScript took. */
+  host?: number;
   peakBytes?: number;
   value?: number | null;
   error?: string;
@@ -86,6 +90,7 @@ export async function interleave(servers: readonly Server[], setup: (server: Ser
     values.set(server, warm.value);
   }
   const seconds = new Map<Server, number[]>(servers.map((s) => [s, []]));
+  const hosts = new Map<Server, number[]>(servers.map((s) => [s, []]));
   const peaks = new Map<Server, number>();
   for (let round = 0; round < rounds; round++)
     for (const server of servers) {
@@ -93,12 +98,14 @@ export async function interleave(servers: readonly Server[], setup: (server: Ser
       const answer = await server.ask({ cmd: 'run', repeats });
       if (answer.error) errors.set(server, answer.error);
       seconds.get(server)?.push(...(answer.seconds ?? []));
+      hosts.get(server)?.push(...(answer.host ?? []));
       if (answer.peakBytes) peaks.set(server, answer.peakBytes);
     }
   return servers.map((server) => {
     const samples = seconds.get(server) ?? [];
     const none = samples.length === 0;
-    return { name: server.name, median: none ? NaN : median(samples), fastest: none ? NaN : Math.min(...samples), samples: samples.length, peakBytes: peaks.get(server), value: values.get(server), error: errors.get(server) };
+    const host = hosts.get(server) ?? [];
+    return { name: server.name, median: none ? NaN : median(samples), fastest: none ? NaN : Math.min(...samples), samples: samples.length, ...(host.length > 0 ? { host: median(host) } : {}), peakBytes: peaks.get(server), value: values.get(server), error: errors.get(server) };
   });
 }
 

@@ -1,12 +1,13 @@
 // npm run bench -- step    [--models a,b] [--image-size 192] [--precision f32|bf16] [--checkpointing] [--rivals torch,cpu,wasm] [--batch 8] [--threads 2] [--rounds 5]
 //                          cpu, wasm: the same step op by op on tfjs's own backends, which take minutes for what we do in a second: make it small
-// npm run bench -- ops     [--ops a,b] [--forward] [--threads 2] [--rounds 5] [--roofline FILE.svg]
+// npm run bench -- ops     [--ops a,b] [--forward] [--precision f32|bf16] [--batch 8] [--threads 2] [--rounds 5] [--roofline FILE.svg]
 // npm run bench -- profile MODEL [--precision f32|bf16] [--batch 8] [--threads 2] [--rounds 5] [--clock wall|thread] [--shapes] [--roofline FILE.svg]
 // npm run bench -- tfjs    [--ops 'a;b'] [--sizes small,medium,large] [--rivals cpu,wasm,tf-eager,tf-function] [--threads 2] [--rounds 5] [--markdown FILE]
 // npm run bench -- dispatch [--rounds 9]
 // npm run bench -- replay TRACE [--ops kernel,kernel] [--threads 2] [--rounds 5] [--roofline FILE.svg]   TRACE: what SIMMIM_TRACE=1 wrote on standard error
 // npm run bench -- limits  [--threads 2]
-// step, ops: --device cpu|cuda: all contestants on the same one; --modes eager,compile: each mode of PyTorch is a rival.
+// step, ops: --device cpu|cuda: all contestants on the same one; --modes eager,compile,sdpa,timm,sdpa-compile,timm-compile: each mode of
+// PyTorch (rivals/torch_server.py) is a rival, the first one the rival of the ratios; timm is one of steps only.
 // All: --json FILE writes the results; --compare FILE sets them beside an earlier --json and ends with 1 when something became slower.
 //
 // Each contestant is a process of its own; rounds are interleaved; the figure is the ratio of medians. PyTorch is
@@ -20,6 +21,7 @@ import { dispatch } from './dispatch';
 import { geometricMean, interleave, type Result, Server, table } from './harness';
 import { type Limits, measureLimits, shareOfLimit, streamBandwidth } from './limits';
 import { OP_BENCHES } from './ops';
+import type { BenchCase } from './ops/op_bench';
 import { profileStep } from './profile';
 import { replayTrace } from './replay';
 import { type Measured, roofline } from './roofline';
@@ -56,10 +58,11 @@ function simmim(name = 'simmim'): Server {
   return new Server(name, process.execPath, [join(__dirname, 'rivals/simmim_server.js')], { UV_THREADPOOL_SIZE: '1' });
 }
 
-/** PyTorch once for each mode. */
-function torches(): Server[] {
-  return options.modes.split(',').map((mode) => new Server(mode === 'eager' ? 'torch' : `torch ${mode}`, process.env.SIMMIM_PYTHON ?? 'python3', [join(here, 'rivals/torch_server.py')], { SIMMIM_TORCH_MODE: mode }));
+function torch(mode: string): Server {
+  return new Server(mode === 'eager' ? 'torch' : `torch ${mode}`, process.env.SIMMIM_PYTHON ?? 'python3', [join(here, 'rivals/torch_server.py')], { SIMMIM_TORCH_MODE: mode });
 }
+/** PyTorch once for each mode. */
+const torches = (): Server[] => options.modes.split(',').map(torch);
 
 /** Ours first, then PyTorch. */
 const contestants = (): Server[] => [simmim(), ...torches()];
@@ -81,7 +84,15 @@ const mebibytes = (bytes?: number): string => (bytes ? (bytes / 2 ** 20).toFixed
 const percent = (share: number): string => (100 * share).toFixed(0);
 const threads = Number(options.threads);
 
-const limitsNow = (): Limits => measureLimits(here, join(__dirname, 'limits'), threads);
+/** Ceilings of the device that is measured: of a GPU what PyTorch reaches on it. */
+async function limitsNow(): Promise<Limits> {
+  if (options.device === 'cpu') return measureLimits(here, join(__dirname, 'limits'), threads);
+  const server = torch('eager');
+  const rates = await server.ask({ cmd: 'limits', device: options.device });
+  server.close();
+  if (rates.error) throw new Error(`limits: ${rates.error}`);
+  return { threads, triadStreamed: null, ...(rates as unknown as Omit<Limits, 'threads' | 'triadStreamed'>) };
+}
 
 /** What a bench found: as JSON keeps it, and in the form that --compare and --roofline take. */
 interface Outcome {
@@ -92,7 +103,7 @@ interface Outcome {
 
 /** Training steps: images/s and peak resident memory beside PyTorch running the official model. */
 async function benchSteps(): Promise<Outcome> {
-  const rows: string[][] = [['model', 'rival', 'median s', 'fastest s', 'images/s', 'ratio', 'peak MiB', 'peak ratio', 'loss', 'note']];
+  const rows: string[][] = [['model', 'rival', 'median s', 'fastest s', 'images/s', 'ratio', 'peak MiB', 'peak ratio', 'JavaScript ms', 'loss', 'note']];
   const outcome: Outcome = { results: [], comparable: [] };
   const batch = Number(options.batch);
   const { precision, checkpointing } = options;
@@ -106,7 +117,7 @@ async function benchSteps(): Promise<Outcome> {
     for (const f of figures) {
       const ratio = rival.median / f.median;
       const peakRatio = f.peakBytes && rival.peakBytes ? f.peakBytes / rival.peakBytes : NaN;
-      rows.push([model, f.name, f.median.toFixed(3), f.fastest.toFixed(3), (batch / f.median).toFixed(2), ratio.toFixed(2), mebibytes(f.peakBytes), peakRatio.toFixed(2), f.value?.toFixed(4) ?? '-', f.error?.split('\n')[0] ?? '']);
+      rows.push([model, f.name, f.median.toFixed(3), f.fastest.toFixed(3), (batch / f.median).toFixed(2), ratio.toFixed(2), mebibytes(f.peakBytes), peakRatio.toFixed(2), f.host === undefined ? '-' : (f.host * 1e3).toFixed(2), f.value?.toFixed(4) ?? '-', f.error?.split('\n')[0] ?? '']);
       outcome.results.push({ model, batch, precision, checkpointing, ...f, imagesPerSecond: batch / f.median, ratio, peakRatio });
     }
     const [ours] = figures as [Result];
@@ -116,43 +127,53 @@ async function benchSteps(): Promise<Outcome> {
   return outcome;
 }
 
+/** The images that the cases of bench/ops are for, and the numbers of a case that grow with them. */
+const OP_BATCH = 8;
+const OF_BATCH = ['batch', 'rows', 'elements'];
+const scaled = (c: BenchCase, by: number): BenchCase => Object.fromEntries(Object.entries(c).map(([key, value]) => [key, OF_BATCH.includes(key) ? value * by : value]));
+
 const finite = (value: number): number | null => (Number.isFinite(value) ? value : null);
 
 /** Every op beside PyTorch's form of it, with achieved GFLOP/s and GB/s and their share of what the machine allows. */
 async function benchOps(): Promise<Outcome> {
-  const limits = limitsNow();
-  const rows: string[][] = [['op', 'case', 'ms', 'torch ms', 'ratio', 'GFLOP/s', 'GB/s', '% of stream', '% of limit', 'note']];
+  const limits = await limitsNow();
+  const { precision } = options;
+  const scale = Number(options.batch) / OP_BATCH;
+  const others = options.modes.split(',').slice(1);
+  const rows: string[][] = [['op', 'case', 'ms', 'torch ms', ...others.map((mode) => `${mode} ms`), 'ratio', 'GFLOP/s', 'GB/s', '% of stream', '% of limit', 'note']];
   const outcome: Outcome = { results: [], comparable: [] };
   const items: Measured[] = [];
   const backward = !options.forward;
   const wanted = options.ops?.split(',');
   const ratios = new Map<string, number[]>();
-  for (const bench of OP_BENCHES.filter((b) => !wanted || wanted.includes(b.op))) {
-    for (const { name, case: c } of bench.cases) {
+  for (const bench of OP_BENCHES.filter((b) => (!wanted || wanted.includes(b.op)) && (precision === 'f32' || b.half || wanted))) {
+    const storage = bench.half ? precision : 'f32';
+    for (const { name, case: given } of bench.cases) {
+      const c = scaled(given, scale);
       const servers = contestants();
-      const request = { cmd: 'op_setup', op: bench.op, case: c, threads, backward, device: options.device };
-      const [ours, torch, ...others] = (await interleave(servers, () => request, Number(options.rounds), 5)) as [Result, Result, ...Result[]];
+      const request = { cmd: 'op_setup', op: bench.op, case: c, threads, backward, precision: storage, device: options.device };
+      const [ours, torch, ...rest] = (await interleave(servers, () => request, Number(options.rounds), 5)) as [Result, Result, ...Result[]];
       servers.forEach((server) => server.close());
       const ratio = torch.median / ours.median;
-      const work = { flops: bench.flops(c, backward), bytes: bench.bytes(c, backward), seconds: ours.median };
+      const work = { flops: bench.flops(c, backward), bytes: bench.bytes(c, backward) / (storage === 'bf16' ? 2 : 1), seconds: ours.median };
       const [gflops, gbytes] = [work.flops / ours.median / 1e9, work.bytes / ours.median / 1e9];
-      const limitShare = shareOfLimit(limits, 'f32', work);
-      rows.push([bench.op, name, (ours.median * 1e3).toFixed(3), (torch.median * 1e3).toFixed(3), ratio.toFixed(2), gflops.toFixed(1), gbytes.toFixed(1), percent(gbytes / streamBandwidth(limits)), percent(limitShare), (ours.error ?? torch.error ?? '').split('\n')[0] as string]);
-      outcome.results.push({ op: bench.op, name, case: c, backward, ours, torch, others, ratio, gflops, gbytes, limitShare });
-      outcome.comparable.push({ key: `${bench.op} ${name}${backward ? '' : ' forward'}`, seconds: ours.median, ratio: finite(ratio) });
+      const limitShare = shareOfLimit(limits, storage, work);
+      rows.push([bench.op, name, (ours.median * 1e3).toFixed(3), (torch.median * 1e3).toFixed(3), ...rest.map((r) => (r.median * 1e3).toFixed(3)), ratio.toFixed(2), gflops.toFixed(1), gbytes.toFixed(1), percent(gbytes / streamBandwidth(limits)), percent(limitShare), (ours.error ?? torch.error ?? '').split('\n')[0] as string]);
+      outcome.results.push({ op: bench.op, name, case: c, backward, precision: storage, ours, torch, others: rest, ratio, gflops, gbytes, limitShare });
+      outcome.comparable.push({ key: `${bench.op} ${name}${backward ? '' : ' forward'}${storage === 'f32' ? '' : ` ${storage}`}${scale === 1 ? '' : ` batch ${options.batch}`}`, seconds: ours.median, ratio: finite(ratio) });
       items.push({ name: `${bench.op} ${name}`, ...work });
       if (Number.isFinite(ratio)) ratios.set(bench.op, [...(ratios.get(bench.op) ?? []), ratio]);
     }
   }
   console.log(table(rows));
   for (const [op, list] of ratios) console.log(`${op}: ${geometricMean(list).toFixed(2)} times as fast as PyTorch (geometric mean of ${list.length}, least ${Math.min(...list).toFixed(2)})`);
-  return { ...outcome, measured: { title: `Ops, ${backward ? 'forward and backward' : 'forward'}, float32`, limits, items } };
+  return { ...outcome, measured: { title: `Ops, ${backward ? 'forward and backward' : 'forward'}, ${precision}`, limits, items } };
 }
 
 /** Where the time of a step goes, kernel by kernel. */
 async function benchProfile(models: readonly string[]): Promise<Outcome> {
   const outcome: Outcome = { results: [], comparable: [] };
-  const limits = limitsNow();
+  const limits = await limitsNow();
   const items: Measured[] = [];
   const { precision, shapes } = options;
   for (const model of models) {
@@ -168,7 +189,7 @@ async function benchProfile(models: readonly string[]): Promise<Outcome> {
 /** The calls of a trace, each as a case of its own. */
 async function benchReplay([file, ...rest]: readonly string[]): Promise<Outcome> {
   if (file === undefined || rest.length > 0) throw new Error(`bench replay takes one file, got ${file === undefined ? 'none' : rest.length + 1}: the standard error of a program run with SIMMIM_TRACE=1`);
-  const limits = limitsNow();
+  const limits = await limitsNow();
   const results = await replayTrace(file, simmim, { kernels: options.ops?.split(','), threads, rounds: Number(options.rounds), limits });
   const measured = results.filter((r) => !r.replayed.error);
   return {
@@ -179,12 +200,12 @@ async function benchReplay([file, ...rest]: readonly string[]): Promise<Outcome>
 }
 
 /** The machine's own ceilings. */
-function benchLimits(): Promise<Outcome> {
-  const limits = limitsNow();
+async function benchLimits(): Promise<Outcome> {
+  const limits = await limitsNow();
   const rows = [['ceiling', `${threads} threads`], ['float32 multiply-adds, GFLOP/s', limits.f32.toFixed(0)], ['bf16 dot products, GFLOP/s', limits.bf16?.toFixed(0) ?? 'none'],
     ['triad, GB/s', limits.triad.toFixed(1)], ['triad with streaming stores, GB/s', limits.triadStreamed?.toFixed(1) ?? 'none'], ['copy, GB/s', limits.copy.toFixed(1)], ['read, GB/s', limits.read.toFixed(1)]];
   console.log(table(rows));
-  return Promise.resolve({ results: [limits], comparable: [] });
+  return { results: [limits], comparable: [] };
 }
 
 /** tfjs ops on our backend beside the other backends and TensorFlow. */
@@ -215,7 +236,7 @@ async function main(): Promise<void> {
   if (options.json) writeFileSync(options.json, JSON.stringify({ date: new Date().toISOString(), node: process.version, device: options.device, results, comparable }, null, 1));
   if (options.roofline) {
     if (!measured) throw new Error(`bench ${what} has no roofline: ops, profile and replay have`);
-    writeFileSync(options.roofline, roofline(measured.title, measured.limits, what === 'profile' ? options.precision : 'f32', measured.items));
+    writeFileSync(options.roofline, roofline(measured.title, measured.limits, options.precision, measured.items));
   }
   if (before) {
     const { text, slower } = compare(before.comparable, comparable);

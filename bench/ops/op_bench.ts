@@ -11,9 +11,13 @@ export interface OpBench {
   flops(c: BenchCase, backward: boolean): number;
   /** The least bytes that must cross memory. */
   bytes(c: BenchCase, backward: boolean): number;
-  /** Prepares inputs (standard normal) and gives the timed call. */
-  job(c: BenchCase, backward: boolean): () => null;
+  /** Activations and the weights they are multiplied with may be stored in bf16; where not, it is measured in f32 only. */
+  half?: true;
+  /** Prepares inputs (standard normal), those that may be in bf16 in this storage, and gives the timed call. */
+  job(c: BenchCase, backward: boolean, storage: Storage): () => null;
 }
+
+export type Storage = 'f32' | 'bf16';
 
 /** The compiled package that users install: what is measured. */
 export const dist = (name: string): string => `${process.env.SIMMIM_BENCH ?? '.'}/../dist/${name}`;
@@ -23,8 +27,8 @@ export function compiledOps(): typeof import('../../ts/ops') {
   return require(dist('ops')) as typeof import('../../ts/ops');
 }
 
-export function normal(shape: number[], seed = 1): tf.Tensor {
-  return tf.keep(tf.randomNormal(shape, 0, 1, 'float32', seed));
+export function normal(shape: number[], seed = 1, storage: Storage = 'f32'): tf.Tensor {
+  return tf.keep(tf.tidy(() => compiledOps().inStorage(tf.randomNormal(shape, 0, 1, 'float32', seed), storage)));
 }
 
 /** forward() timed alone, or with its gradient for every input. */
@@ -35,7 +39,10 @@ export function differentiated(forward: (inputs: tf.Tensor[]) => tf.Tensor, inpu
       return null;
     };
   }
-  const dy = tf.keep(tf.tidy(() => normal(forward(inputs).shape, 9)));
+  const dy = tf.tidy(() => {
+    const y = forward(inputs);
+    return normal(y.shape, 9, compiledOps().storageOf(y));
+  });
   const gradients = tf.grads((...given: tf.Tensor[]) => forward(given));
   return () => {
     tf.dispose(gradients(inputs, dy));

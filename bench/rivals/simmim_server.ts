@@ -1,4 +1,5 @@
 // Our side of every bench: the protocol of torch_server.py, on the compiled package in dist/.
+import { performance } from 'node:perf_hooks';
 import { createInterface } from 'node:readline';
 import * as tf from '@tensorflow/tfjs-core';
 import type { IsaLevel } from '../../ts/native';
@@ -72,19 +73,22 @@ async function answer(request: Request, job: Job | null): Promise<{ reply: objec
     }
     const bench = OP_BENCHES.find((b) => b.op === request.op);
     if (!bench) throw new Error(`no bench of ${request.op}`);
-    return { reply: { ok: true }, job: bench.job(request.case ?? {}, request.backward ?? false) };
+    return { reply: { ok: true }, job: bench.job(request.case ?? {}, request.backward ?? false, request.precision ?? 'f32') };
   }
   if (!job) throw new Error('run before setup');
   const seconds: number[] = [];
+  const host: number[] = [];
   let value: number | null = null;
   native.loadAddon().setTrace(request.trace ?? false);
   for (let i = 0; i < (request.repeats ?? 1); i++) {
     const start = process.hrtime.bigint();
+    const before = performance.eventLoopUtilization();
     value = await job();
+    host.push(performance.eventLoopUtilization(before).active / 1e3);
     finishDevice();
     seconds.push(Number(process.hrtime.bigint() - start) / 1e9);
   }
-  return { reply: { seconds, value, peakBytes: peakBytes() }, job };
+  return { reply: { seconds, host, value, peakBytes: peakBytes() }, job };
 }
 
 async function serve(): Promise<void> {

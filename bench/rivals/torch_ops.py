@@ -1,4 +1,4 @@
-"""Single ops as PyTorch users write them, for bench/ops. make(name, case, precision, backward, mode) -> callable."""
+"""Single ops as PyTorch users write them, for bench/ops. make(name, case, precision, backward, compiled, sdpa) -> callable."""
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,24 @@ def tensor(shape, precision, grad=False):
     return t.requires_grad_(grad)
 
 
-MODE = "eager"
+COMPILED = False
+SDPA = False
+
+
+def attend(q, k, v, scale, bias, mask=None):
+    """softmax(scale q kᵀ + bias + mask) v of [B, heads, N, d], bias [heads, N, N], mask [windows of an image, N, N]."""
+    if SDPA:
+        if mask is not None:
+            bias = (bias + mask.unsqueeze(1)).repeat(q.shape[0] // mask.shape[0], 1, 1, 1)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=scale)
+    scores = (q * scale) @ k.transpose(-2, -1) + bias
+    if mask is not None:
+        scores = (scores.view(-1, mask.shape[0], *scores.shape[1:]) + mask[None, :, None]).view(scores.shape)
+    return scores.softmax(-1).to(v.dtype) @ v
 
 
 def forward_backward(forward, inputs, backward):
-    if MODE == "compile":
+    if COMPILED:
         forward = torch.compile(forward)
     if not backward:
         def run():
@@ -78,14 +91,8 @@ def window_attention(case, precision, backward):
     def forward():
         x = torch.roll(qkv, (-shift, -shift), (1, 2)) if shift else qkv
         x = x.view(B, H // w, w, W // w, w, 3 * C).permute(0, 1, 3, 2, 4, 5).reshape(-1, w * w, 3, heads, d).permute(2, 0, 3, 1, 4)
-        q, k, v = x[0] * d**-0.5, x[1], x[2]
-        scores = q @ k.transpose(-2, -1)
         bias = table[index.view(-1)].view(w * w, w * w, heads).permute(2, 0, 1)
-        scores = scores + bias.unsqueeze(0)
-        if mask is not None:
-            n = mask.shape[0]
-            scores = (scores.view(-1, n, heads, w * w, w * w) + mask[None, :, None]).view(-1, heads, w * w, w * w)
-        out = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(-1, w, w, C)
+        out = attend(x[0], x[1], x[2], d**-0.5, bias, mask).transpose(1, 2).reshape(-1, w, w, C)
         out = out.view(B, H // w, W // w, w, w, C).permute(0, 1, 3, 2, 4, 5).reshape(B, H, W, C)
         return torch.roll(out, (shift, shift), (1, 2)) if shift else out
 
@@ -99,8 +106,7 @@ def attention(case, precision, backward):
 
     def forward():
         q, k, v = qkv.reshape(B, L, 3, heads, d).permute(2, 0, 3, 1, 4)
-        scores = (q * d**-0.5) @ k.transpose(-2, -1) + bias
-        return (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(B, L, C)
+        return attend(q, k, v, d**-0.5, bias).transpose(1, 2).reshape(B, L, C)
 
     return forward_backward(forward, [qkv, bias], backward)
 
@@ -152,9 +158,9 @@ def matmul(case, precision, backward):
 OPS = dict(linear=linear, mlp=mlp, layer_norm=layer_norm, gelu=gelu, window_attention=window_attention, attention=attention, masked_loss=masked_loss, patch_embed=patch_embed, adamw=adamw, grad_norm=grad_norm, matmul=matmul)
 
 
-def make(name, case, precision, backward, mode="eager"):
-    global MODE
+def make(name, case, precision, backward, compiled=False, sdpa=False):
+    global COMPILED, SDPA
     if name not in OPS:
         raise RuntimeError(f"no PyTorch form of {name}")
-    MODE = mode
+    COMPILED, SDPA = compiled, sdpa
     return OPS[name](case, precision, backward)

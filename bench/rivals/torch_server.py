@@ -4,8 +4,10 @@
 {"cmd": "step_setup", "model": "swin_tiny", "imageSize": 192, "batch": 8, "threads": 2, "precision": "f32", "mode": "eager", "device": "cpu"}
 {"cmd": "run", "repeats": 1}            -> {"seconds": [...], "value": loss}
 {"cmd": "op_setup", "op": "window_attention", "case": {...}, "threads": 2, "precision": "f32", "backward": true}
+{"cmd": "limits", "device": "cuda"}     -> what the device can do at most (bench/limits.ts)
 
-The models of a training step are the official ones: SIMMIM_OFFICIAL names a checkout of microsoft/SimMIM.
+A mode is a source of the models (torch_models.py: official where none is named, sdpa, timm), "compile" for torch.compile, or both:
+eager, compile, sdpa, timm, sdpa-compile, timm-compile.
 """
 
 import json
@@ -13,50 +15,19 @@ import os
 import resource
 import sys
 import time
-import types
-from functools import partial
 
 import torch
-import torch.nn as nn
 
+import torch_models
 import torch_ops
 
-SWIN = {  # window 6 unless it says otherwise
-    "swin_tiny": dict(embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24]),
-    "swin_small": dict(embed_dim=96, depths=[2, 2, 18, 2], num_heads=[3, 6, 12, 24]),
-    "swin_base": dict(embed_dim=128, depths=[2, 2, 18, 2], num_heads=[4, 8, 16, 32]),
-    "swin_large": dict(embed_dim=192, depths=[2, 2, 18, 2], num_heads=[6, 12, 24, 48], window_size=12),
-}
-VIT = {
-    "vit_small": dict(embed_dim=384, depth=12, num_heads=6),
-    "vit_base": dict(embed_dim=768, depth=12, num_heads=12),
-    "vit_large": dict(embed_dim=1024, depth=24, num_heads=16),
-}
-
-
-def official():
-    folder = os.environ.get("SIMMIM_OFFICIAL")
-    if not folder:
-        raise RuntimeError("SIMMIM_OFFICIAL is not set: it names a checkout of microsoft/SimMIM")
-    sys.path.insert(0, folder)
-    # The package's __init__ only wires configuration; the model files are imported by themselves.
-    package = types.ModuleType("models")
-    package.__path__ = [os.path.join(folder, "models")]
-    sys.modules["models"] = package
-    import models.simmim as simmim
-
-    return simmim
-
-
-def build(model, size):
-    simmim = official()
-    if model in SWIN:
-        size, patch, stride = size or 192, 4, 32
-        encoder = simmim.SwinTransformerForSimMIM(img_size=size, patch_size=patch, in_chans=3, num_classes=0, mlp_ratio=4.0, qkv_bias=True, drop_path_rate=0.0, ape=False, patch_norm=True, **{"window_size": 6, **SWIN[model]})
-    else:
-        size, patch, stride = size or 224, 16, 16
-        encoder = simmim.VisionTransformerForSimMIM(img_size=size, patch_size=patch, in_chans=3, num_classes=0, mlp_ratio=4, qkv_bias=True, drop_path_rate=0.0, norm_layer=partial(nn.LayerNorm, eps=1e-6), init_values=0.1, use_abs_pos_emb=False, use_rel_pos_bias=False, use_shared_rel_pos_bias=True, use_mean_pooling=False, **VIT[model])
-    return simmim.SimMIM(encoder, stride), size, size // patch
+def split(mode):
+    """The source of the models, and whether they are compiled."""
+    words = set(mode.split("-")) - {"eager"}
+    sources = words - {"compile"}
+    if len(sources) > 1 or not sources <= {"sdpa", "timm"}:
+        raise RuntimeError(f"unknown mode {mode}, expected eager, compile, sdpa, timm, sdpa-compile or timm-compile")
+    return (sources.pop() if sources else "official"), "compile" in words
 
 
 class Step:
@@ -64,7 +35,8 @@ class Step:
 
     def __init__(self, model, size, batch, precision, mode):
         torch.manual_seed(0)
-        self.model, size, grid = build(model, size)
+        source, compiled = split(mode)
+        self.model, size, grid = torch_models.build(model, source, size)
         self.model.to(torch.get_default_device())
         self.images = torch.randn(batch, 3, size, size)
         cells = size // 32
@@ -73,7 +45,7 @@ class Step:
         self.mask = mask.repeat_interleave(grid // cells, 1).repeat_interleave(grid // cells, 2)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
         self.bf16 = precision == "bf16"
-        self.loss = torch.compile(self.model) if mode == "compile" else self.model
+        self.loss = torch.compile(self.model) if compiled else self.model
 
     def __call__(self):
         self.optimizer.zero_grad()
@@ -95,6 +67,31 @@ def peak():
     return torch.cuda.max_memory_allocated() if torch.get_default_device().type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def fastest(run, rounds=10):
+    """Seconds of the fastest of some runs, after one that is not counted."""
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        run()
+        finish()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+def limits():
+    """GFLOP/s of large products of random values, and GB/s of streams far beyond the caches."""
+    on_gpu = torch.get_default_device().type == "cuda"
+    side, elements = (8192, 1 << 28) if on_gpu else (1024, 1 << 24)
+    rates = {}
+    for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
+        rates[name] = 2 * side**3 / fastest(lambda: torch.mm(a, b)) / 1e9
+    x, y, z = (torch.randn(elements) for _ in range(3))
+    size = 4 * elements / 1e9
+    rates.update(copy=2 * size / fastest(lambda: z.copy_(x)), triad=3 * size / fastest(lambda: torch.add(x, y, alpha=3.0, out=z)), read=size / fastest(lambda: x.sum()))
+    return rates
+
+
 def serve():
     job = None
     default_mode = os.environ.get("SIMMIM_TORCH_MODE", "eager")
@@ -111,8 +108,11 @@ def serve():
                 answer = {"ok": True}
             elif request["cmd"] == "op_setup":
                 torch.set_num_threads(request["threads"])
-                job = torch_ops.make(request["op"], request["case"], request.get("precision", "f32"), request.get("backward", False), request.get("mode", default_mode))
+                source, compiled = split(request.get("mode", default_mode))
+                job = torch_ops.make(request["op"], request["case"], request.get("precision", "f32"), request.get("backward", False), compiled, source == "sdpa")
                 answer = {"ok": True}
+            elif request["cmd"] == "limits":
+                answer = limits()
             elif request["cmd"] == "run":
                 seconds, value = [], None
                 for _ in range(request.get("repeats", 1)):
