@@ -1,4 +1,5 @@
 // Entry of the addon: one Environment per JavaScript environment, and the process-wide switches.
+#include <algorithm>
 #include <cstdlib>
 
 #include "../cpu/isa.h"
@@ -15,6 +16,12 @@ void Environment::report_memory() {
   if (held - reported_ < step && reported_ - held < step) return;
   Napi::MemoryManagement::AdjustExternalMemory(env, held - reported_);
   reported_ = held;
+}
+
+void Environment::take_released() {
+  const int32_t room = released_count - 1, count = std::clamp(*released_data, 0, room);
+  *released_data = 0;
+  for (int32_t i = 1; i <= count; i++) storages.release(released_data[i]);
 }
 
 Napi::Error to_js(Environment& environment, const char* code, const std::string& op, const char* message) {

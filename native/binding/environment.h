@@ -33,7 +33,12 @@ class Environment {
  public:
   explicit Environment(Napi::Env env);
   ~Environment();
-  static Environment& of(const Napi::Env& env) { return *env.GetInstanceData<Environment>(); }
+  /// That of a call; what JavaScript has released since the last one is given back first.
+  static Environment& of(const Napi::Env& env) {
+    Environment& environment = *env.GetInstanceData<Environment>();
+    if (environment.released_data && *environment.released_data) environment.take_released();
+    return environment;
+  }
 
   /// Tells V8 of native memory in steps of 16 MiB, so that its garbage collector feels undisposed tensors.
   void report_memory();
@@ -62,6 +67,9 @@ class Environment {
   int32_t* word_data = nullptr;
   double* number_data = nullptr;
   int32_t word_count = 0, number_count = 0;
+  Napi::Reference<Napi::Int32Array> released;
+  int32_t* released_data = nullptr;  // a count and so many handles; null until it is set
+  int32_t released_count = 0;        // elements of the array
   Napi::FunctionReference error_class, array_buffer;
   std::map<int32_t, std::unique_ptr<Program>> programs;
   int32_t next_program = 1;
@@ -77,6 +85,7 @@ class Environment {
   static constexpr double kQueueFrom = 4 << 20;
 
  private:
+  void take_released();
   int64_t reported_ = 0;
   std::unique_ptr<Queue> queue_, device_queue_;  // their threads start with the first work
 };

@@ -232,7 +232,7 @@ Napi::Value Call(const Napi::CallbackInfo& info) {
     }
     environment.report_memory();
   });
-  return info.Env().Undefined();
+  return {};
 }
 
 /// The elements of one of the two arrays.
@@ -259,7 +259,7 @@ bool makes_errors(const Napi::Value& value) {
   }
 }
 
-/// setMailbox(words, numbers, errorClass)
+/// setMailbox(words, numbers, errorClass, released = none)
 Napi::Value SetMailbox(const Napi::CallbackInfo& info) {
   return guarded(info, "setMailbox", [&]() -> Napi::Value {
     Environment& environment = Environment::of(info.Env());
@@ -267,10 +267,15 @@ Napi::Value SetMailbox(const Napi::CallbackInfo& info) {
     int32_t* words = mailbox_argument<int32_t>(info[0], napi_int32_array, "words", &word_count);
     double* numbers = mailbox_argument<double>(info[1], napi_float64_array, "numbers", &number_count);
     if (!makes_errors(info[2])) fail("errorClass makes no errors");
+    int32_t released_count = 0;
+    int32_t* released = info[3].IsUndefined() ? nullptr : mailbox_argument<int32_t>(info[3], napi_int32_array, "released", &released_count);
+    if (released && released_count == 0) fail("released has no room for a count");
     environment.words = Napi::Persistent(info[0].As<Napi::Int32Array>());
     environment.numbers = Napi::Persistent(info[1].As<Napi::Float64Array>());
     environment.word_data = words, environment.word_count = word_count;
     environment.number_data = numbers, environment.number_count = number_count;
+    environment.released = released ? Napi::Persistent(info[3].As<Napi::Int32Array>()) : Napi::Reference<Napi::Int32Array>();
+    environment.released_data = released, environment.released_count = released_count;
     environment.error_class = Napi::Persistent(info[2].As<Napi::Function>());
     return info.Env().Undefined();
   });

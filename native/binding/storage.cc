@@ -17,7 +17,8 @@ DType dtype_argument(const Napi::Value& value) {
 }  // namespace
 
 int32_t int32_argument(const Napi::Value& value, int32_t otherwise) {
-  const double v = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : 0.5;
+  double v;
+  if (napi_get_value_double(value.Env(), value, &v) != napi_ok) return otherwise;  // not a number
   return v >= -2147483648.0 && v <= 2147483647.0 && v == static_cast<double>(static_cast<int32_t>(v)) ? static_cast<int32_t>(v) : otherwise;
 }
 

@@ -37,21 +37,36 @@ double weight_of(int kernel) {
   return by_id[static_cast<size_t>(kernel)];
 }
 
+/// Calls f(dtype, elements) for every tensor of a decoded mailbox.
+template <class F>
+void each_tensor(const int32_t* words, int count, const F& f) {
+  for (int at = 0; at + 3 <= count; at += 3 + words[at + 2]) {
+    if (words[at] == -1) continue;
+    int64_t elements = 1;
+    for (int i = 0; i < words[at + 2]; i++) elements *= words[at + 3 + i];
+    f(static_cast<DType>(words[at + 1]), elements);
+  }
+}
+
+double work_of_product(const int32_t* words, int count) {
+  double bytes = 0, largest[3] = {0, 0, 0};
+  each_tensor(words, count, [&](DType dtype, int64_t tensor) {
+    double elements = static_cast<double>(tensor);
+    bytes += elements * static_cast<double>(size_of(dtype));
+    for (double& place : largest)
+      if (elements > place) std::swap(elements, place);
+  });
+  return bytes + std::sqrt(largest[0] * largest[1] * largest[2]) / kMultiplicationsPerUnit;
+}
+
 }  // namespace
 
 double work_of(int kernel, const int32_t* words, int count) {
-  double bytes = 0, largest[3] = {0, 0, 0};
-  for (int at = 0; at + 3 <= count; at += 3 + words[at + 2]) {
-    if (words[at] == -1) continue;
-    double elements = 1;
-    for (int i = 0; i < words[at + 2]; i++) elements *= words[at + 3 + i];
-    bytes += elements * static_cast<double>(size_of(static_cast<DType>(words[at + 1])));
-    for (double& place : largest)
-      if (elements > place) std::swap(elements, place);
-  }
   const double weight = weight_of(kernel);
-  if (weight != kProduct) return bytes * weight;
-  return bytes + std::sqrt(largest[0] * largest[1] * largest[2]) / kMultiplicationsPerUnit;
+  if (weight == kProduct) return work_of_product(words, count);
+  int64_t bytes = 0;
+  each_tensor(words, count, [&](DType dtype, int64_t elements) { bytes += elements * static_cast<int64_t>(size_of(dtype)); });
+  return static_cast<double>(bytes) * weight;
 }
 
 }  // namespace simmim

@@ -12,8 +12,8 @@ static void note_written(const StorageTable::Slot& slot) {
   if (current_order()) current_order()->written.push_back(slot.block);
 }
 
-static Shape take_shape(Mail& mail, const char* name) {
-  Shape shape;
+/// Straight into its place: a shape that is written piece by piece and then copied waits for its own stores.
+static void take_shape(Mail& mail, const char* name, Shape& shape) {
   shape.rank = *mail.take_words(1);
   if (shape.rank < 0 || shape.rank > kMaxRank) fail("%s has rank %d, expected 0 to %d", name, shape.rank, kMaxRank);
   const int32_t* dims = mail.take_words(shape.rank);
@@ -24,7 +24,6 @@ static Shape take_shape(Mail& mail, const char* name) {
     elements *= dims[i] > 0 ? dims[i] : 1;  // so that the product of any of them can be computed
   }
   if (elements > 1e12) fail("%s would have %g elements", name, elements);
-  return shape;
 }
 
 static std::string dtype_list(DTypes accepted) {
@@ -38,7 +37,7 @@ Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Sto
   int32_t* head = mail.take_words(2);
   const Handle handle = head[0];
   Tensor tensor;
-  tensor.shape = take_shape(mail, name);
+  take_shape(mail, name, tensor.shape);
   const bool output = role == Role::out || role == Role::optional_out;
   const bool optional = role == Role::optional_in || role == Role::optional_out || role == Role::optional_inout;
   if (handle == -1) {
@@ -66,7 +65,8 @@ Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Sto
   tensor.data = slot.data;
   storages.touch(handle);
   if (!input) note_written(slot);
-  return widens ? memory.widen(tensor, mail.device) : tensor;
+  if (widens) tensor = memory.widen(tensor, mail.device);
+  return tensor;
 }
 
 Ints take_ints(Mail& mail, const char* name) {

@@ -6,7 +6,7 @@ import { Draw } from './draw';
 import { exportTurn } from './export_turn';
 import { checkCorpus, kernelTurn } from './kernel_turn';
 import { programTurn } from './program_turn';
-import { setMailbox, type Session, NUMBERS, WORDS } from './session';
+import { setMailbox, type Session, NUMBERS, RELEASED, WORDS } from './session';
 import { storageTurn } from './storage_turn';
 
 /**
@@ -34,6 +34,7 @@ async function main(options: Options): Promise<void> {
     addon, kernels, calls,
     words: new Int32Array(new SharedArrayBuffer(WORDS * 4)),
     numbers: new Float64Array(new SharedArrayBuffer(NUMBERS * 8)),
+    released: new Int32Array(new SharedArrayBuffer((1 + RELEASED) * 4)),
     draw: new Draw(options.seed, 0),
     queueFrom: options.queued ? 0 : 1e300,
     say: (text) => { if (options.verbose) writeSync(2, `${text()}\n`); },

@@ -13,6 +13,7 @@ export interface Session {
   calls: Call[];
   words: Int32Array;
   numbers: Float64Array;
+  released: Int32Array;
   draw: Draw;
   /** Estimated work from which calls are queued. */
   queueFrom: number;
@@ -30,10 +31,11 @@ export const MOST_EXTRA_BYTES = 64 << 20;
 
 export const WORDS = 1024;
 export const NUMBERS = 256;
+export const RELEASED = 8;
 
 /** Hands the addon the mailbox and our error class, as ts/native does. */
-export function setMailbox(session: Pick<Session, 'addon' | 'words' | 'numbers'>): void {
-  session.addon.setMailbox(session.words, session.numbers, SimmimError);
+export function setMailbox(session: Pick<Session, 'addon' | 'words' | 'numbers' | 'released'>): void {
+  session.addon.setMailbox(session.words, session.numbers, SimmimError, session.released);
 }
 
 /** What `action` returns, or the SimmimError that it throws. Anything else that it throws, or too long a wait, is a finding. */

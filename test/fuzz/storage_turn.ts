@@ -163,6 +163,20 @@ function release(turn: Turn): void {
   turn.stale.push(model.handle);
 }
 
+/** As release, through the array that the next call begins with; what else it names is stale or was never a handle. */
+function releaseByMail(turn: Turn): void {
+  const { addon, draw, released } = turn.session;
+  const model = some(turn);
+  turn.live.splice(turn.live.indexOf(model), 1);
+  turn.stale.push(model.handle);
+  for (let i = 1; i < released.length; i++) released[i] = draw.pick([0, -1, 2 ** 31 - 1, draw.pick(turn.stale)]);
+  released[1 + draw.below(released.length - 1)] = model.handle;
+  released[0] = draw.pick([released.length - 1, released.length, 2 ** 31 - 1]);
+  addon.busy();
+  if (addon.release(model.handle)) throw new Finding('a handle that was named in `released` is still live');
+  released[0] = draw.pick([0, -1, -(2 ** 31)]);
+}
+
 function useStale(turn: Turn): void {
   const { addon, draw } = turn.session;
   if (turn.stale.length === 0) return;
@@ -190,4 +204,4 @@ function trim({ session: { addon } }: Turn): void {
   addon.trim();
 }
 
-const STEPS = [upload, upload, write, write, write, read, readLater, view, release, useStale, failingUpload, trim, work];
+const STEPS = [upload, upload, write, write, write, read, readLater, view, release, releaseByMail, useStale, failingUpload, trim, work];

@@ -35,6 +35,15 @@ describe('handles', () => {
     expect(addon.release(handle)).toBe(false);
   });
 
+  test('what the mailbox is told to release is gone at the next call, stale and made-up handles among it are passed over', () => {
+    const handles = Array.from({ length: 600 }, () => addon.allocate(0, 4)); // more than it holds
+    expect(addon.stats().handles).toBe(600);
+    for (const handle of handles) mailbox().release(handle);
+    for (const handle of [handles[0] as number, 0, -1, 2 ** 31 - 1]) mailbox().release(handle);
+    expect(code(() => addon.readInto(handles[599] as number, new Float32Array(1)))).toMatch(/^disposed/);
+    expect(addon.stats().handles).toBe(0);
+  });
+
   test('a host array shorter than the tensor leaves zeros', () => {
     const floats = addon.upload(0, Float32Array.of(5), 3);
     const ints = addon.upload(1, new Int32Array(0), 2);

@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
-import { type Addon, type HostArray, type NativeStats, type NativeStorage, type NativeTensor, type StorageDType, DTYPE_BYTES, DTYPE_NUMBER, kernels, mailbox } from '../native';
-import { type DataRecord, RecordStore, cachedValues, emptyHostArray, ensureUploaded, extended, hostArray, releaseMemory, watch } from './record';
+import { type Addon, type HostArray, type NativeStats, type NativeStorage, type NativeTensor, type StorageDType, DTYPE_BYTES, DTYPE_NUMBER, mailbox } from '../native';
+import * as kernels from '../native/kernels.gen';
+import { type DataRecord, RecordStore, cachedValues, emptyHostArray, ensureUploaded, extended, hostArray, releaseMemory, sizeOf, watch } from './record';
 
 /**
  * tfjs backend over native storages. Reshapes and identities share a dataId, values written by the caller
@@ -12,7 +13,8 @@ export class NativeBackend extends tf.KernelBackend {
   readonly data: RecordStore;
   /** Read by delegated kernels of @tensorflow/tfjs-backend-cpu. */
   readonly blockSize = 48;
-  private readonly addon: Addon;
+  readonly mailbox = mailbox();
+  private readonly addon: Addon = this.mailbox.addon;
 
   /** `device` is the number of an open native device; 0 is the host. */
   constructor(
@@ -20,7 +22,6 @@ export class NativeBackend extends tf.KernelBackend {
     readonly device = 0,
   ) {
     super();
-    this.addon = mailbox().addon;
     this.data = new RecordStore(this);
   }
 
@@ -136,7 +137,7 @@ export class NativeBackend extends tf.KernelBackend {
       this.disposeData(record.complexTensorInfos.imag.dataId, true);
     }
     releaseMemory(record);
-    this.data.delete(dataId);
+    this.data.drop(record, dataId);
     return true;
   }
   disposeIntermediateTensorInfo(info: tf.TensorInfo): void {
@@ -193,8 +194,7 @@ export class NativeBackend extends tf.KernelBackend {
 
   /** A fresh output of a native kernel: its memory is allocated by the call that writes it. */
   output(shape: readonly number[], dtype: tf.DataType = 'float32', storage?: StorageDType): tf.TensorInfo {
-    let count = 1;
-    for (let i = 0; i < shape.length; i++) count *= shape[i] as number;
+    const count = sizeOf(shape);
     if (!(count >= 0 && count <= Number.MAX_SAFE_INTEGER)) throw new SimmimError('invalid_argument', 'output', `[${shape}] is not a shape`);
     const record = this.data.create(dtype, count, storage);
     watch(record);
@@ -242,7 +242,7 @@ export class NativeBackend extends tf.KernelBackend {
   /** The native side of an output made by {@link output}. */
   outRef(info: tf.TensorInfo, shape: readonly number[] = info.shape): NativeTensor {
     const storage = this.data.get(info.dataId);
-    if (shape !== info.shape && tf.util.sizeFromShape(shape as number[]) !== storage.count) throw new SimmimError('invalid_argument', 'output', `the result has shape [${shape}], which has not the size of [${info.shape}]`);
+    if (shape !== info.shape && sizeOf(shape) !== storage.count) throw new SimmimError('invalid_argument', 'output', `the result has shape [${shape}], which has not the size of [${info.shape}]`);
     return { storage, shape };
   }
 

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
-import { kernels } from '../native';
+import * as kernels from '../native/kernels.gen';
 import type { NativeBackend } from './backend';
 import { NUMERIC, areStrings, delegate, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';

@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
-import { kernels, type StorageDType } from '../native';
+import type { StorageDType } from '../native';
+import * as kernels from '../native/kernels.gen';
 import type { NativeBackend } from './backend';
 import { NUMERIC, delegate, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';

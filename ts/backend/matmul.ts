@@ -1,9 +1,10 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { kernels } from '../native';
+import * as kernels from '../native/kernels.gen';
 import { SimmimError } from '../errors';
 import type { NativeBackend } from './backend';
 import { runBinary } from './binary';
 import { broadcastTo } from './movement';
+import { sizeOf } from './record';
 import type { KernelTable } from './register';
 
 const { BINARY_OPS, UNARY_OPS } = kernels;
@@ -57,7 +58,7 @@ export function finish(backend: NativeBackend, x: tf.TensorInfo, e: Epilogue): t
 
 /** One matrix for all, or one for each of `batch`; another tensor than `x` is to be disposed. */
 function batched(backend: NativeBackend, x: tf.TensorInfo, batchShape: number[], batch: number): { info: tf.TensorInfo; count: number } {
-  const count = x.shape.length === 2 ? 1 : tf.util.sizeFromShape(x.shape.slice(0, -2));
+  const count = x.shape.length === 2 ? 1 : sizeOf(x.shape.slice(0, -2));
   return count === batch || count === 1 ? { info: x, count } : { info: broadcastTo(backend, x, [...batchShape, ...x.shape.slice(-2)]), count: batch };
 }
 
@@ -65,15 +66,16 @@ function batched(backend: NativeBackend, x: tf.TensorInfo, batchShape: number[],
 export function matmul(backend: NativeBackend, a: tf.TensorInfo, b: tf.TensorInfo, transposeA: boolean, transposeB: boolean, inside: Epilogue = NOTHING): tf.TensorInfo {
   if (a.dtype !== b.dtype || (a.dtype !== 'float32' && a.dtype !== 'int32')) throw new SimmimError('unsupported', 'matMul', `a and b have dtypes ${a.dtype} and ${b.dtype} and shapes [${a.shape}] and [${b.shape}], expected float32 or int32 for both`);
   if (a.shape.length < 2 || b.shape.length < 2) throw new SimmimError('invalid_argument', 'matMul', `a and b have shapes [${a.shape}] and [${b.shape}], expected rank 2 or more`);
-  const [rowsA, columnsA] = [a.shape[a.shape.length - 2] as number, a.shape[a.shape.length - 1] as number];
-  const [rowsB, columnsB] = [b.shape[b.shape.length - 2] as number, b.shape[b.shape.length - 1] as number];
-  const [m, n] = [transposeA ? columnsA : rowsA, transposeB ? rowsB : columnsB];
-  const [innerA, innerB] = [transposeA ? rowsA : columnsA, transposeB ? columnsB : rowsB];
+  const ranks = a.shape.length + b.shape.length;
+  const rowsA = a.shape[a.shape.length - 2] as number, columnsA = a.shape[a.shape.length - 1] as number;
+  const rowsB = b.shape[b.shape.length - 2] as number, columnsB = b.shape[b.shape.length - 1] as number;
+  const m = transposeA ? columnsA : rowsA, n = transposeB ? rowsB : columnsB;
+  const innerA = transposeA ? rowsA : columnsA, innerB = transposeB ? columnsB : rowsB;
   if (innerA !== innerB) throw new SimmimError('invalid_argument', 'matMul', `inner shapes (${innerA}) and (${innerB}) of tensors with shapes ${a.shape} and ${b.shape} and transposeA=${transposeA} and transposeB=${transposeB} must match`);
-  const batchShape = a.shape.length === 2 && b.shape.length === 2 ? [] : tf.backend_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
-  const batch = tf.util.sizeFromShape(batchShape);
-  const [left, right] = [batched(backend, a, batchShape, batch), batched(backend, b, batchShape, batch)];
-  const y = backend.output([...batchShape, m, n], a.dtype);
+  const batchShape = ranks === 4 ? [] : tf.backend_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
+  const batch = sizeOf(batchShape);
+  const left = batched(backend, a, batchShape, batch), right = batched(backend, b, batchShape, batch);
+  const y = backend.output(ranks === 4 ? [m, n] : [...batchShape, m, n], a.dtype);
   kernels.matmul({
     a: backend.ref(left.info, [left.count, rowsA, columnsA]),
     b: backend.ref(right.info, [right.count, rowsB, columnsB]),

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
-import { kernels } from '../native';
+import * as kernels from '../native/kernels.gen';
 import { alias } from './alias';
 import type { NativeBackend } from './backend';
 import { filled } from './create';

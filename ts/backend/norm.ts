@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { kernels } from '../native';
+import * as kernels from '../native/kernels.gen';
 import { alias } from './alias';
 import { requireDtype } from './host';
 import { broadcastTo } from './movement';

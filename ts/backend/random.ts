@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { kernels } from '../native';
+import * as kernels from '../native/kernels.gen';
 import { NUMERIC, requireDtype } from './host';
 import type { KernelTable } from './register';
 import { ROWS } from './rows';

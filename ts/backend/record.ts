@@ -1,9 +1,16 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
-import { type NativeStorage, type StorageDType, DTYPE_NUMBER, loadAddon } from '../native';
+import { type Mailbox, type NativeStorage, type StorageDType, DTYPE_NUMBER, loadAddon, mailbox } from '../native';
 
 /** tfjs dtypes whose values live in native memory. */
 export const STORAGE_DTYPE: Partial<Record<tf.DataType, StorageDType>> = { float32: 'f32', int32: 'i32', bool: 'u8' };
+
+/** Elements of a tensor: tf.util.sizeFromShape, without the look-ups that cost more than it does. */
+export function sizeOf(shape: readonly number[]): number {
+  let count = 1;
+  for (let i = 0; i < shape.length; i++) count *= shape[i] as number;
+  return count;
+}
 
 /**
  * What a tfjs dataId stands for on this backend, and the dataId itself: tfjs only needs an object with an
@@ -20,6 +27,8 @@ export class DataRecord implements NativeStorage {
   /** Host values: the caller's own array before first native use, a JavaScript kernel's result, or a read cache. */
   host: tf.BackendValues | null = null;
   reclaimable: Reclaimable | undefined = undefined;
+  /** Its place among the young ones (below), -1 where it is none. */
+  youngAt = -1;
   /** The two float32 halves of a complex64 tensor. */
   complexTensorInfos: { real: tf.TensorInfo; imag: tf.TensorInfo } | undefined = undefined;
 
@@ -49,14 +58,16 @@ export interface RecordOwner {
   readonly name: string;
   /** Number of the native device that holds its tensors; 0 is the host. */
   readonly device: number;
+  readonly mailbox: Mailbox;
 }
 
 /** Gives the memory back; the record stays what it is. */
 export function releaseMemory(record: DataRecord): void {
   if (record.handle !== 0) {
     if (record.reclaimable) record.reclaimable.handle = 0;
-    loadAddon().release(record.handle);
+    record.owner.mailbox.release(record.handle);
   }
+  if (record.youngAt >= 0) forgetYoung(record);
   record.handle = 0;
   record.host = null;
 }
@@ -115,11 +126,12 @@ interface Reclaimable {
   handle: number;
 }
 const reclaim = new FinalizationRegistry<Reclaimable>((held) => {
-  if (held.handle !== 0) loadAddon().release(held.handle);
+  if (held.handle !== 0) mailbox().release(held.handle);
 });
 
 function registerSurvivors(): void {
   for (const record of young) {
+    record.youngAt = -1;
     if (!record.live || record.handle === 0 || record.reclaimable) continue;
     record.reclaimable = { handle: record.handle };
     reclaim.register(record, record.reclaimable);
@@ -129,6 +141,8 @@ function registerSurvivors(): void {
 
 /** To be called for every record that may come to own native memory; its handle may still be 0. */
 export function watch(record: DataRecord): void {
+  if (record.youngAt >= 0) return;
+  record.youngAt = young.length;
   young.push(record);
   if (young.length >= MOST_YOUNG) registerSurvivors();
   if (flushPlanned) return;
@@ -137,6 +151,16 @@ export function watch(record: DataRecord): void {
     flushPlanned = false;
     registerSurvivors();
   }).unref();
+}
+
+/** Of what is not in the list the garbage collector is rid at once. */
+function forgetYoung(record: DataRecord): void {
+  const last = young.pop() as DataRecord;
+  if (last !== record) {
+    young[record.youngAt] = last;
+    last.youngAt = record.youngAt;
+  }
+  record.youngAt = -1;
 }
 
 /** tf.DataStorage for records: finds them by dataId and pulls tensors over from other backends. */
@@ -174,7 +198,7 @@ export class RecordStore {
   }
 
   /** A record that is its own dataId. */
-  create(dtype: tf.DataType, count: number, storage: StorageDType = STORAGE_DTYPE[dtype] ?? 'f32'): DataRecord {
+  create(dtype: tf.DataType, count: number, storage: StorageDType = dtype === 'float32' ? 'f32' : (STORAGE_DTYPE[dtype] ?? 'f32')): DataRecord {
     this.count++;
     return new DataRecord(this.backend, dtype, count, storage);
   }
@@ -188,9 +212,13 @@ export class RecordStore {
 
   delete(dataId: tf.DataId): void {
     const record = this.peek(dataId);
-    if (!record) return;
+    if (record) this.drop(record, dataId);
+  }
+
+  /** As delete, for the record that peek has found. */
+  drop(record: DataRecord, dataId: tf.DataId): void {
     record.live = false;
-    this.foreign.delete(dataId);
+    if (record !== dataId) this.foreign.delete(dataId);
     this.count--;
   }
 

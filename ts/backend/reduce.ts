@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { kernels } from '../native';
+import * as kernels from '../native/kernels.gen';
 import { alias } from './alias';
 import type { NativeBackend } from './backend';
+import { sizeOf } from './record';
 import { NUMERIC, delegate, requireDtype } from './host';
 import type { KernelTable, NativeKernel } from './register';
 import { asStoredBool, castTo } from './unary';
@@ -41,20 +42,29 @@ export function reduceAxes(backend: NativeBackend, op: number, x: tf.TensorInfo,
   return current;
 }
 
+/** All of x at once: what small sums mostly are, without thoughts about axes. */
+function reduceAll(backend: NativeBackend, op: number, x: tf.TensorInfo, dtype: tf.DataType, keepDims: boolean): tf.TensorInfo {
+  const y = backend.output(keepDims ? x.shape.map(() => 1) : [], dtype);
+  kernels.reduce({ x: backend.ref(x, [1, sizeOf(x.shape), 1]), y: backend.outRef(y, [1, 1]), op });
+  return y;
+}
+
 /** `axisName` is what tfjs calls the attribute; `from` converts the input's dtype first. `stored`: a bool tensor gives one. */
 function reduction(name: string, op: number, accepts: readonly tf.DataType[], from: (dtype: tf.DataType) => tf.DataType = (d) => d, axisName = 'axis', stored = false): NativeKernel {
   const rest = delegate(name);
   return (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
     if (!accepts.includes(x.dtype)) requireDtype(name, { x }, ...accepts);
-    if (tf.util.sizeFromShape(x.shape) === 0) return rest(backend, inputs, attrs);
-    const axes = tf.util.parseAxisParam(attrs[axisName] as number | number[], x.shape);
+    if (sizeOf(x.shape) === 0) return rest(backend, inputs, attrs);
+    const axis = attrs[axisName] as number | number[] | null | undefined;
     const dtype = from(x.dtype);
     const numbers = x.dtype === dtype ? x : castTo(backend, x, dtype);
-    const reduced = reduceAxes(backend, op, numbers, axes, dtype);
+    const whole = (axis === undefined || axis === null) && x.shape.length > 0;
+    const axes = whole ? [] : tf.util.parseAxisParam(axis as number | number[], x.shape);
+    const reduced = whole ? reduceAll(backend, op, numbers, dtype, Boolean(attrs.keepDims)) : reduceAxes(backend, op, numbers, axes, dtype);
     if (numbers !== x) backend.disposeData(numbers.dataId);
     const kept = stored && x.dtype === 'bool' ? asStoredBool(backend, reduced) : reduced;
-    return attrs.keepDims ? kept : { dataId: kept.dataId, shape: x.shape.filter((_, i) => !axes.includes(i)), dtype: kept.dtype };
+    return attrs.keepDims || whole ? kept : { dataId: kept.dataId, shape: x.shape.filter((_, i) => !axes.includes(i)), dtype: kept.dtype };
   };
 }
 
@@ -63,7 +73,7 @@ function argReduction(name: string, smallest: boolean): NativeKernel {
   return (backend, inputs, attrs) => {
     const x = inputs.x as tf.TensorInfo;
     requireDtype(name, { x }, ...NUMERIC);
-    if (tf.util.sizeFromShape(x.shape) === 0 || x.shape.length === 0) return rest(backend, inputs, attrs);
+    if (sizeOf(x.shape) === 0 || x.shape.length === 0) return rest(backend, inputs, attrs);
     const [axis] = tf.util.parseAxisParam(attrs.axis as number, x.shape) as [number];
     const [outer, n, inner] = [product(x.shape, 0, axis), x.shape[axis] as number, product(x.shape, axis + 1, x.shape.length)];
     const y = backend.output(x.shape.filter((_, i) => i !== axis), 'int32');

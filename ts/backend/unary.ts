@@ -1,6 +1,7 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
-import { kernels, type StorageDType } from '../native';
+import type { StorageDType } from '../native';
+import * as kernels from '../native/kernels.gen';
 import { alias } from './alias';
 import type { NativeBackend } from './backend';
 import { NUMERIC, requireDtype } from './host';

@@ -83,8 +83,11 @@ export interface Addon {
   failAllocationAt(n: number, device?: number): void;
   /** The kernel's number in the low 16 bits, the device's above. */
   call(kernelAndDevice: number): void;
-  /** Both arrays lie in shared memory, which nobody can take away from under the addon. */
-  setMailbox(words: Int32Array, numbers: Float64Array, errorClass: typeof SimmimError): void;
+  /**
+   * All arrays lie in shared memory, which nobody can take away from under the addon. Every call of the addon begins with
+   * releasing what `released` names: a count, then handles.
+   */
+  setMailbox(words: Int32Array, numbers: Float64Array, errorClass: typeof SimmimError, released?: Int32Array): void;
   schema(): string;
   beginRecording(device?: number): void;
   endRecording(outputs: Int32Array): number;

@@ -18,6 +18,7 @@ export interface NativeTensor {
 
 const WORDS = 1024; // a kernel has at most 16 tensors of at most 8 dims: 16 * 11 words
 const NUMBERS = 256;
+const RELEASED = 256;
 
 /**
  * The two arrays through which arguments cross to C++: per tensor `handle, dtype, rank, dims...` as int32,
@@ -26,12 +27,14 @@ const NUMBERS = 256;
 export class Mailbox {
   readonly words = new Int32Array(new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT));
   readonly numbers = new Float64Array(new SharedArrayBuffer(NUMBERS * Float64Array.BYTES_PER_ELEMENT));
+  /** How many handles were given back since the last call of the addon, then these. */
+  private readonly released = new Int32Array(new SharedArrayBuffer((1 + RELEASED) * Int32Array.BYTES_PER_ELEMENT));
   private word = 0;
   private number = 0;
   private device = 0;
 
   constructor(readonly addon: Addon) {
-    addon.setMailbox(this.words, this.numbers, SimmimError);
+    addon.setMailbox(this.words, this.numbers, SimmimError, this.released);
   }
 
   begin(): void {
@@ -54,7 +57,7 @@ export class Mailbox {
     const { storage, shape } = tensor;
     if (storage.device !== undefined && storage.device !== 0) this.device = storage.device;
     words[at] = storage.handle;
-    words[at + 1] = DTYPE_NUMBER[storage.dtype];
+    words[at + 1] = storage.dtype === 'f32' ? 0 : DTYPE_NUMBER[storage.dtype]; // a look-up by name costs as much as all the rest
     const rank = shape.length;
     words[at + 2] = rank;
     for (let i = 0; i < rank; i++) words[at + 3 + i] = shape[i] as number;
@@ -74,6 +77,18 @@ export class Mailbox {
   /** Runs where the tensors are. */
   call(kernel: number): void {
     this.addon.call(kernel | (this.device << 16));
+  }
+
+  /** Gives a storage back before the next call of the addon does anything: a call for that alone costs as much as a small kernel. */
+  release(handle: number): void {
+    const released = this.released;
+    const count = released[0] as number;
+    if (count === RELEASED) {
+      this.addon.release(handle);
+      return;
+    }
+    released[count + 1] = handle;
+    released[0] = count + 1;
   }
 
   /** After a call: the storage of an output takes the handle that C++ wrote back. */
