@@ -1,9 +1,9 @@
 #include "conv.h"
 
 #include "../cpu/gemm.h"
-#include "../cpu/small_matmul.h"
 #include "../cpu/thread_pool.h"
 #include "../cpu/vec.h"
+#include "conv_direct.h"
 
 namespace simmim::SIMMIM_ISA {
 
@@ -67,24 +67,6 @@ Gemm product(int64_t m, int64_t n, int64_t k, const float* a, const float* b, fl
   return g;
 }
 
-constexpr int64_t kNarrowRows = 64;
-/// Whether results of `n` channels from patches of `depth` values are computed in one register per row.
-SIMMIM_INLINE bool is_narrow(int64_t depth, int64_t n) { return n <= kLanes && depth <= 16384; }
-
-/// [K, kLanes] from [K, n], zeros behind.
-void pad_filter(const float* filter, int64_t k, int64_t n, float* to) {
-  for (int64_t p = 0; p < k; p++)
-    for (int64_t j = 0; j < kLanes; j++) to[p * kLanes + j] = j < n ? filter[p * n + j] : 0;
-}
-
-/// C[m, n] = A[m, k] B[k, n] (+ bias), m of at most kNarrowRows rows and n of at most one register, B padded.
-void narrow_product(int64_t m, int64_t n, int64_t k, const float* a, const float* b, const float* bias, float* c) {
-  float block[kNarrowRows * kLanes];
-  small_matmul<false>(m, 1, k, a, k, b, kLanes, block, kLanes);
-  for (int64_t i = 0; i < m; i++)
-    for (int64_t j = 0; j < n; j++) c[i * n + j] = block[i * kLanes + j] + (bias ? bias[j] : 0);
-}
-
 /// [taps, O, C] from [KD, KH, KW, C, O], in the order in which a class reads dy.
 void turn_filter(const Tensor& filter, const GradientClass* axes, float* to) {
   const int64_t c = filter.dim(3), o = filter.dim(4);
@@ -100,34 +82,20 @@ void turn_filter(const Tensor& filter, const GradientClass* axes, float* to) {
   });
 }
 
-/// Rows [begin, end) of the results of a product with patches of x; `padded` for narrow ones.
+/// Rows [begin, end) of the results of windows over x, whose patches are laid out first unless x itself are these.
 struct PatchProduct {
   const Tensor& x;
   const Window& w;
   const int64_t* extent;
-  bool direct;  // x itself are the patches
+  bool pointwise;
   int64_t depth, channels;
-  const float *filter, *padded, *bias;
+  const float *filter, *bias;
 
-  SIMMIM_INLINE bool narrow() const { return is_narrow(depth, channels); }
-  SIMMIM_INLINE int64_t rows_at_a_time() const { return narrow() ? kNarrowRows : block_rows(depth); }
-  void multiply(int64_t rows, const float* patches, float* y) const {
-    if (narrow()) return narrow_product(rows, channels, depth, patches, padded, bias, y);
-    Gemm g = product(rows, channels, depth, patches, filter, y);
+  void run(int64_t begin, int64_t end, float* patches, float* y) const {
+    if (!pointwise) lay_out(x, w, extent, begin, end - begin, patches);
+    Gemm g = product(end - begin, channels, depth, pointwise ? x.f32() + begin * depth : patches, filter, y);
     g.bias = bias;
     gemm(g);
-  }
-  /// This thread's scratch: patches of so many rows, and room for their results behind.
-  float* scratch(int64_t rows) const { return gemm_buffer(GemmBuffer::patches, static_cast<size_t>(rows * (depth + channels))); }
-  /// By the calling thread alone.
-  void run_block(int64_t begin, int64_t end, float* patches, float* y) const {
-    if (!direct) lay_out_rows(x, w, extent, begin, end, patches);
-    multiply(end - begin, direct ? x.f32() + begin * depth : patches, y);
-  }
-  /// By all threads together, with memory for the patches.
-  void run_shared(int64_t begin, int64_t end, float* patches, float* y) const {
-    if (!direct) lay_out(x, w, extent, begin, end - begin, patches);
-    multiply(end - begin, direct ? x.f32() + begin * depth : patches, y);
   }
 };
 
@@ -156,22 +124,18 @@ void input_grad_class(const ConvInputGrad& k, const GradientClass* axes) {
   }
   if (total * c == 0) return;
   const int64_t depth = w.taps() * o;
-  float* filter = static_cast<float*>(k.workspace);
-  float *padded = filter + k.filter.count(), *patches = padded + narrow_filter(k.width(), c), *block = patches + most * k.width();
+  float *filter = static_cast<float*>(k.workspace), *patches = filter + k.filter.count(), *block = patches + most * k.width();
   turn_filter(k.filter, axes, filter);
-  const PatchProduct p{k.dy, w, extent, false, depth, c, filter, padded, nullptr};
-  if (p.narrow()) pad_filter(filter, depth, c, padded);
-  if (p.narrow() || k.blocked()) {
-    parallel_ranges(total, p.rows_at_a_time(), [&](int64_t begin, int64_t end) {
-      float *scratch = p.scratch(end - begin), *results = scratch + (end - begin) * depth;
-      p.run_block(begin, end, scratch, dense ? k.dx.f32() + begin * c : results);
-      if (!dense) scatter_rows(k, axes, extent, begin, end - begin, results);
-    });
-    return;
+  if (k.direct()) {
+    pack_filter(filter, depth, c, nullptr, patches);
+    WindowProduct p(k.dy, w, extent, patches, k.dx);
+    for (int i = 0; i < 3; i++) p.first[i] = axes[i].first, p.step[i] = axes[i].step;
+    return p.run([](float*, int64_t) {});
   }
+  const PatchProduct p{k.dy, w, extent, false, depth, c, filter, nullptr};
   for (int64_t begin = 0; begin < total; begin += most) {
     const int64_t rows = total - begin < most ? total - begin : most;
-    p.run_shared(begin, begin + rows, patches, dense ? k.dx.f32() + begin * c : block);
+    p.run(begin, begin + rows, patches, dense ? k.dx.f32() + begin * c : block);
     if (!dense) parallel_ranges(rows, 8192 / c + 1, [&](int64_t from, int64_t end) { scatter_rows(k, axes, extent, begin + from, end - from, block + from * c); });
   }
 }
@@ -214,25 +178,22 @@ void run(const Conv& k) {
   const Window w = window_of(k.window);
   const int64_t rows = k.y.shape.span(0, 4), o = k.y.dim(4), width = k.width();
   if (rows == 0 || o == 0) return;
-  float *padded = static_cast<float*>(k.workspace), *patches = padded + narrow_filter(width, o);
-  const PatchProduct p{k.x, w, k.y.shape.dims + 1, is_pointwise(k.x, k.y, w), width, o, k.filter.f32(), padded, k.bias.present() ? k.bias.f32() : nullptr};
+  float* const workspace = static_cast<float*>(k.workspace);
+  const float* const bias = k.bias.present() ? k.bias.f32() : nullptr;
   const auto activate = [&](float* y, int64_t n) {
     if (k.activation != kNoActivation) run(activation_of(y, n * o, k.activation, k.alpha));
   };
-  if (p.narrow()) pad_filter(p.filter, width, o, padded);
-  if (p.narrow() || (k.blocked() && !p.direct)) {
-    parallel_ranges(rows, p.rows_at_a_time(), [&](int64_t begin, int64_t end) {
-      float* y = k.y.f32() + begin * o;
-      p.run_block(begin, end, p.scratch(end - begin), y);
-      activate(y, end - begin);
-    });
-    return;
+  const bool pointwise = is_pointwise(k.x, k.y, w);
+  if (k.direct()) {
+    pack_filter(k.filter.f32(), width, o, bias, workspace);
+    return WindowProduct(k.x, w, k.y.shape.dims + 1, workspace, k.y).run(activate);
   }
-  const int64_t most = p.direct ? rows : k.rows();
+  const PatchProduct p{k.x, w, k.y.shape.dims + 1, pointwise, width, o, k.filter.f32(), bias};
+  const int64_t most = pointwise ? rows : k.rows();
   for (int64_t begin = 0; begin < rows; begin += most) {
     const int64_t n = rows - begin < most ? rows - begin : most;
     float* y = k.y.f32() + begin * o;
-    p.run_shared(begin, begin + n, patches, y);
+    p.run(begin, begin + n, workspace, y);
     activate(y, n);
   }
 }

@@ -1,11 +1,11 @@
 // Convolution over one, two or three dimensions (the missing ones have size 1), channels last, and its gradients:
 //   y[b, p, q, r, :] = bias + sum_{i, j, k} x[b, p s_d + i d_d - f, q s_h + j d_h - t, r s_w + k d_w - l, :] w[i, j, k, :, :]
 // with strides s, dilations d and padding (f, t, l); `window` as in window.h.
-// Patches are laid out as rows of a matrix and multiplied with the filter: for few channels each thread takes blocks of rows
-// that stay in its cache, otherwise a few megabytes at a time are laid out and multiplied by all threads together. The
-// gradient of x is the same over dy with the filter turned round, one class of positions (mod the strides) after the other,
-// so that no product meets zeros put in; that of the filter is summed over slices of the rows, whose sums are added in
-// order. A GPU multiplies dy with the filter and gathers what the windows over each value of x got. 2 B P Q R KD KH KW C O flops each.
+// Windows of up to a few thousand values are multiplied with the filter where they lie (conv_direct.h); patches of longer ones
+// are laid out as rows of a matrix, a few megabytes at a time, which all threads multiply together. The gradient of x is the
+// same over dy with the filter turned round, one class of positions (mod the strides) after the other, so that no product
+// meets zeros put in; that of the filter is summed over slices of the rows, whose sums are added in order. A GPU multiplies
+// dy with the filter and gathers what the windows over each value of x got. 2 B P Q R KD KH KW C O flops each.
 #pragma once
 #include "activation.h"
 #include "window.h"
@@ -21,14 +21,20 @@ inline void check_conv(const Tensor& x, const Tensor& filter, const Tensor& y, c
   require(filter.dim(4) == y.dim(4), "filter makes %lld channels, y has %lld", static_cast<long long>(filter.dim(4)), static_cast<long long>(y.dim(4)));
 }
 
-/// Results of at most this many channels are computed in one register per row, from a filter padded to that.
-constexpr int64_t kNarrow = 16;
+/// Whether windows over `c` channels are multiplied with a filter of `o` channels where they lie, for `lines` lines of `width`
+/// results: long windows are not, nor short lines and few of them, which make poor tiles and little use of a large filter.
+/// Parts of lines that are copied to have zeros around them stay small.
+SIMMIM_INLINE bool is_direct(const Ints& window, int64_t c, int64_t o, int64_t lines, int64_t width) {
+  const Window w = window_of(window);
+  const int64_t depth = w.taps() * c, copied = w.size[0] * w.size[1] * ((w.size[2] - 1) * w.dilation[2] + 1) * c;
+  const bool reused = depth * o <= 1 << 16 || (width >= 12 && lines * width >= 128);
+  return (depth <= 2304 || (o <= 16 && depth <= 16384)) && copied <= 1 << 18 && reused;
+}
+/// Floats of a filter in panels of up to 32 channels, and of its bias.
+SIMMIM_INLINE int64_t panel_floats(int64_t depth, int64_t channels) { return (depth + 1) * ((channels + 31) / 32 * 32); }
 
-/// Floats of a filter of `depth` rows that is padded for narrow results.
-SIMMIM_INLINE int64_t narrow_filter(int64_t depth, int64_t channels) { return channels <= kNarrow ? depth * kNarrow : 0; }
-
-/// Whether patches of `depth` values are made and multiplied block by block, each by one thread.
-SIMMIM_INLINE bool is_blocked(int64_t depth, int64_t channels) { return channels <= 128 && depth <= 2304; }
+/// Whether the filter's gradient is summed slice by slice from blocks of patches, each by one thread.
+SIMMIM_INLINE bool is_sliced(int64_t depth, int64_t channels) { return channels <= 128 && depth <= 2304; }
 /// Rows of such a block: half a megabyte of patches.
 SIMMIM_INLINE int64_t block_rows(int64_t depth) {
   const int64_t fitting = (int64_t{1} << 17) / (depth + 1);
@@ -74,9 +80,10 @@ struct Conv {
   }
   SIMMIM_INLINE int64_t width() const { return filter.shape.span(0, 4); }
   SIMMIM_INLINE int64_t rows() const { return patch_rows(y.shape.span(0, 4), width()); }
-  SIMMIM_INLINE bool blocked() const { return is_blocked(width(), y.dim(4)); }
-  /// The filter padded for narrow results, and patches.
-  size_t workspace_bytes() const { return static_cast<size_t>(narrow_filter(width(), y.dim(4)) + (blocked() ? 0 : rows() * width())) * 4; }
+  /// Windows of one position are the rows of a matrix as they are.
+  SIMMIM_INLINE bool direct() const { return is_direct(window, x.dim(4), y.dim(4), y.shape.span(0, 3), y.dim(3)) && (y.dim(4) <= 16 || !is_pointwise(x, y, window_of(window))); }
+  /// The filter in panels, or patches.
+  size_t workspace_bytes() const { return static_cast<size_t>(direct() ? panel_floats(width(), y.dim(4)) : rows() * width()) * 4; }
   size_t cuda_workspace_bytes() const { return cuda_patch_bytes(x, y, window, width()); }
 };
 
@@ -89,9 +96,9 @@ struct ConvInputGrad {
   void check() const { check_conv(dx, filter, dy, window); }
   SIMMIM_INLINE int64_t width() const { return filter.shape.span(0, 3) * filter.dim(4); }
   SIMMIM_INLINE int64_t rows() const { return patch_rows(dx.shape.span(0, 4), width()); }
-  SIMMIM_INLINE bool blocked() const { return is_blocked(width(), dx.dim(4)); }
-  /// The filter in the order of the patches, padded for narrow results, then patches of dy and one block of results.
-  size_t workspace_bytes() const { return static_cast<size_t>(filter.count() + narrow_filter(width(), dx.dim(4)) + (blocked() ? 0 : rows() * (width() + dx.dim(4)))) * 4; }
+  SIMMIM_INLINE bool direct() const { return is_direct(window, dy.dim(4), dx.dim(4), dx.shape.span(0, 3) / window[4], dx.dim(3) / window[5]); }
+  /// The filter in the order of the windows over dy, then that in panels, or patches of dy and one block of results.
+  size_t workspace_bytes() const { return static_cast<size_t>(filter.count() + (direct() ? panel_floats(width(), dx.dim(4)) : rows() * (width() + dx.dim(4)))) * 4; }
   /// A GPU makes the gradients of whole samples' patches, as many as fit into 64 MB but at least one, and gathers from them.
   SIMMIM_INLINE int64_t cuda_patches() const { return dy.shape.span(1, 4) * filter.shape.span(0, 4); }
   SIMMIM_INLINE int64_t cuda_samples() const {
@@ -111,7 +118,7 @@ struct ConvFilterGrad {
   SIMMIM_INLINE int64_t width() const { return dfilter.shape.span(0, 4); }
   /// Slices of the rows, each with its own sums; 1 where all threads work on the same patches.
   SIMMIM_INLINE int64_t slices() const {
-    if (!is_blocked(width(), dy.dim(4))) return 1;
+    if (!is_sliced(width(), dy.dim(4))) return 1;
     const int64_t wanted = dy.shape.span(0, 4) / block_rows(width()), fitting = (int64_t{1} << 21) / (dfilter.count() + 1);
     const int64_t most = wanted < fitting ? wanted : fitting;
     return most < 4 ? 1 : most > 16 ? 16 : most;
