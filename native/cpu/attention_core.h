@@ -121,19 +121,19 @@ static void transpose_tile(const HeadTiles& t, const float* tile, float* columns
   for (int64_t c = 0; c < t.width; c += kLanes)
     for (int64_t i = 0; i < t.rows; i += kLanes) {
       Vec r[kLanes];
-#pragma GCC unroll 16
-      for (int x = 0; x < kLanes; x++) r[x] = load(tile + (i + x) * t.width + c);
-      transpose(r);
+      load_transposed<Source::f32, kLanes>(reinterpret_cast<const char*>(tile + i * t.width + c), t.width * 4, kLanes, r);
 #pragma GCC unroll 16
       for (int x = 0; x < kLanes; x++) store(columns + (c + x) * t.rows + i, r[x]);
     }
 }
 
-/// What is added to the scores of N queries and keys: `bias` [N, pitch] or null, and, where `region` [rows] is given,
-/// -100 between tokens of different regions; region -1 is padding: such keys get no weight, such queries no keys.
+/// What is added to the scores of N queries and keys: `bias` [N, pitch] or null (`padded`: its rows are whole registers, -infinity
+/// beyond N), and, where `region` [rows] is given, -100 between tokens of different regions; region -1 is padding: such
+/// keys get no weight, such queries no keys.
 struct ScoreTerms {
   const float* bias;
   int64_t pitch;
+  bool padded;
   const int32_t* region;
 };
 
@@ -174,15 +174,55 @@ SIMMIM_INLINE float exponentials(float* s, int64_t n, const float* bias, const i
   return sum(total);
 }
 
+/// The same for a row of REGISTERS whole registers with its bias, which is -infinity beyond the row's end.
+template <bool masked, int REGISTERS>
+SIMMIM_INLINE float exponentials_of_row(float* s, const float* bias, const int32_t* region, int32_t own) {
+  Vec v[REGISTERS];
+  for (int r = 0; r < REGISTERS; r++) {
+    v[r] = load(s + r * kLanes) + load(bias + r * kLanes);
+    if constexpr (masked) {
+      const IVec keys = load(region + r * kLanes);
+      v[r] += select(keys < 0, splat(-kInfinity), select(keys == own, Vec{}, splat(-100.0f)));
+    }
+  }
+  Vec top = v[0];
+  for (int r = 1; r < REGISTERS; r++) top = max(top, v[r]);
+  constexpr float log2e = 1.44269504088896341f;
+  const Vec shift = splat(-log2e * highest_lane(top));
+  for (int r = 0; r < REGISTERS; r++) v[r] = fma(v[r], splat(log2e), shift);
+  exp2_nonpositive(v);
+  Vec total = v[0];
+  for (int r = 0; r < REGISTERS; r++) store(s + r * kLanes, v[r]);
+  for (int r = 1; r < REGISTERS; r++) total += v[r];
+  return sum(total);
+}
+
+/// The exponentials of query i's row, by whichever of the two fits it.
+template <bool masked>
+SIMMIM_INLINE float exponentials_of_row(const HeadTiles& t, const ScoreTerms& terms, int64_t i, float* s) {
+  const float* bias = terms.bias ? terms.bias + i * terms.pitch : nullptr;
+  const int32_t own = masked ? terms.region[i] : 0;
+  if (bias && terms.padded) switch (t.rows / kLanes) {
+      case 1: return exponentials_of_row<masked, 1>(s, bias, terms.region, own);
+      case 2: return exponentials_of_row<masked, 2>(s, bias, terms.region, own);
+      case 3: return exponentials_of_row<masked, 3>(s, bias, terms.region, own);
+      case 4: return exponentials_of_row<masked, 4>(s, bias, terms.region, own);
+      case 5: return exponentials_of_row<masked, 5>(s, bias, terms.region, own);
+      case 6: return exponentials_of_row<masked, 6>(s, bias, terms.region, own);
+      case 7: return exponentials_of_row<masked, 7>(s, bias, terms.region, own);
+    }
+  return exponentials<masked>(s, t.tokens, bias, terms.region, own);
+}
+
 /// For queries [begin, end): t.scores = exp(score - highest of the row), inverse[i] = 1 / the row's sum, 0 for padding.
-static void exponentials_of(const HeadTiles& t, int64_t begin, int64_t end, const ScoreTerms& terms, float* inverse) {
-  small_matmul<false>(end - begin, t.rows / kLanes, t.channels, t.q + begin * t.width, t.width, t.k_columns, t.rows, t.scores, t.rows);
+template <class Ahead>
+SIMMIM_INLINE void exponentials_of(const HeadTiles& t, int64_t begin, int64_t end, const ScoreTerms& terms, float* inverse, const Ahead& ahead) {
+  small_matmul<false>(end - begin, t.rows / kLanes, t.channels, t.q + begin * t.width, t.width, t.k_columns, t.rows, t.scores, t.rows, false, ahead);
   for (int64_t i = begin; i < end; i++) {
+    if (i % 4 == 0) ahead();  // four rows take as long as a tile
     float* row = t.scores + (i - begin) * t.rows;
-    const float* bias = terms.bias ? terms.bias + i * terms.pitch : nullptr;
-    const int32_t own = terms.region ? terms.region[i] : 0;
-    const float total = terms.region ? exponentials<true>(row, t.tokens, bias, terms.region, own) : exponentials<false>(row, t.tokens, bias, nullptr, 0);
-    inverse[i - begin] = own < 0 ? 0.0f : 1.0f / total;
+    const float total = terms.region ? exponentials_of_row<true>(t, terms, i, row) : exponentials_of_row<false>(t, terms, i, row);
+    inverse[i - begin] = terms.region && terms.region[i] < 0 ? 0.0f : 1.0f / total;
   }
 }
 
@@ -192,14 +232,15 @@ SIMMIM_INLINE void scale_rows(float* rows, int64_t n, int64_t width, const float
     for (int64_t j = 0; j < width; j += kLanes) store(rows + j, load(rows + j) * factors[i]);
 }
 
-/// t.out from q, k, v. The sums of the rows divide the result instead of the probabilities: fewer numbers.
-static void attend(const HeadTiles& t, const ScoreTerms& terms) {
+/// t.out from q, k, v; ahead() is small_matmul's meanwhile(). The sums of the rows divide the result instead of the probabilities: fewer numbers.
+template <class Ahead>
+SIMMIM_INLINE void attend(const HeadTiles& t, const ScoreTerms& terms, const Ahead& ahead) {
   float inverse[HeadTiles::kBlock];
   transpose_tile(t, t.k, t.k_columns);
   for (int64_t begin = 0; begin < t.tokens; begin += t.block) {
     const int64_t end = begin + t.block < t.tokens ? begin + t.block : t.tokens;
-    exponentials_of(t, begin, end, terms, inverse);
-    small_matmul<false>(end - begin, t.width / kLanes, t.tokens, t.scores, t.rows, t.v, t.width, t.out + begin * t.width, t.width);
+    exponentials_of(t, begin, end, terms, inverse, ahead);
+    small_matmul<false>(end - begin, t.width / kLanes, t.tokens, t.scores, t.rows, t.v, t.width, t.out + begin * t.width, t.width, false, ahead);
     scale_rows(t.out + begin * t.width, end - begin, t.width, inverse);
   }
 }
@@ -211,8 +252,8 @@ static void softmax_gradient_row(const float* p, float* dp, int64_t rows) {
 }
 
 /// dq (for the scaled q), dk, dv from dout; observe(i, row) sees the gradient of the scores of query i.
-template <class Observe>
-SIMMIM_INLINE void attend_gradient(const HeadTiles& t, const ScoreTerms& terms, const Observe& observe) {
+template <class Ahead, class Observe>
+SIMMIM_INLINE void attend_gradient(const HeadTiles& t, const ScoreTerms& terms, const Ahead& ahead, const Observe& observe) {
   float inverse[HeadTiles::kBlock];
   transpose_tile(t, t.k, t.k_columns);
   transpose_tile(t, t.v, t.v_columns);
@@ -220,16 +261,16 @@ SIMMIM_INLINE void attend_gradient(const HeadTiles& t, const ScoreTerms& terms, 
   for (int64_t begin = 0; begin < t.tokens; begin += t.block) {
     const int64_t end = begin + t.block < t.tokens ? begin + t.block : t.tokens, n = end - begin;
     const float *q = t.q + begin * t.width, *dout = t.dout + begin * t.width;
-    exponentials_of(t, begin, end, terms, inverse);
+    exponentials_of(t, begin, end, terms, inverse, ahead);
     scale_rows(t.scores, n, t.rows, inverse);
-    small_matmul<false>(n, t.rows / kLanes, t.channels, dout, t.width, t.v_columns, t.rows, t.dscores, t.rows);
-    small_matmul<true>(t.tokens, width, n, t.scores, t.rows, dout, t.width, t.dv, t.width, begin > 0);
+    small_matmul<false>(n, t.rows / kLanes, t.channels, dout, t.width, t.v_columns, t.rows, t.dscores, t.rows, false, ahead);
+    small_matmul<true>(t.tokens, width, n, t.scores, t.rows, dout, t.width, t.dv, t.width, begin > 0, ahead);
     for (int64_t i = 0; i < n; i++) {
       softmax_gradient_row(t.scores + i * t.rows, t.dscores + i * t.rows, t.rows);
       observe(begin + i, t.dscores + i * t.rows);
     }
-    small_matmul<false>(n, width, t.tokens, t.dscores, t.rows, t.k, t.width, t.dq + begin * t.width, t.width);
-    small_matmul<true>(t.tokens, width, n, t.dscores, t.rows, q, t.width, t.dk, t.width, begin > 0);
+    small_matmul<false>(n, width, t.tokens, t.dscores, t.rows, t.k, t.width, t.dq + begin * t.width, t.width, false, ahead);
+    small_matmul<true>(t.tokens, width, n, t.dscores, t.rows, q, t.width, t.dk, t.width, begin > 0, ahead);
   }
 }
 

@@ -48,24 +48,30 @@ SIMMIM_INLINE void small_tile_of(int64_t rows, int64_t k, const float* a, int64_
 }
 
 /// One column of tiles, NV registers wide; rows are dealt out evenly.
-template <int NV, bool TransposeA>
-static void small_column(int64_t m, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
+template <int NV, bool TransposeA, class Meanwhile>
+static void small_column(int64_t m, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool add, const Meanwhile& meanwhile) {
   int64_t tiles = (m + kSmallRows[NV] - 1) / kSmallRows[NV];
   for (int64_t i = 0; tiles > 0; tiles--) {
     const int64_t rows = (m - i) / tiles;
+    meanwhile();
     small_tile_of<kSmallRows[NV], NV, TransposeA>(rows, k, a + (TransposeA ? i : i * lda), lda, b, ldb, c + i * ldc, ldc, add);
     i += rows;
   }
 }
 
-/// C[m, width] = (or +=) op(A) B[k, width]; op(A) is A[m, k], or A[k, m] transposed. width is in registers.
-template <bool TransposeA>
-static void small_matmul(int64_t m, int64_t width, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool add = false) {
+struct NothingMeanwhile {
+  SIMMIM_INLINE void operator()() const {}
+};
+
+/// C[m, width] = (or +=) op(A) B[k, width]; op(A) is A[m, k], or A[k, m] transposed. width is in registers. meanwhile() is called
+/// once a tile, every few hundred cycles: the place to ask for what is needed later.
+template <bool TransposeA, class Meanwhile = NothingMeanwhile>
+static void small_matmul(int64_t m, int64_t width, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool add = false, const Meanwhile& meanwhile = {}) {
   while (width > 0) {
     const int64_t take = width == 4 || width == 2 ? 2 : width == 1 ? 1 : 3;  // 4 = 2 + 2: a single register wide tile is slow
-    if (take == 3) small_column<3, TransposeA>(m, k, a, lda, b, ldb, c, ldc, add);
-    else if (take == 2) small_column<2, TransposeA>(m, k, a, lda, b, ldb, c, ldc, add);
-    else small_column<1, TransposeA>(m, k, a, lda, b, ldb, c, ldc, add);
+    if (take == 3) small_column<3, TransposeA>(m, k, a, lda, b, ldb, c, ldc, add, meanwhile);
+    else if (take == 2) small_column<2, TransposeA>(m, k, a, lda, b, ldb, c, ldc, add, meanwhile);
+    else small_column<1, TransposeA>(m, k, a, lda, b, ldb, c, ldc, add, meanwhile);
     width -= take;
     b += take * kLanes;
     c += take * kLanes;

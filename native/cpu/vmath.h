@@ -27,6 +27,16 @@ SIMMIM_INLINE Vec polynomial(Vec x, const float (&c)[N]) {
   return y;
 }
 
+/// The same for N registers side by side: the steps of one value wait for each other, and the processor does not look far
+/// enough ahead to fill the gaps with the next one's.
+template <int N, int TERMS>
+SIMMIM_INLINE void polynomials(const Vec (&x)[N], const float (&c)[TERMS], Vec (&y)[N]) {
+  for (int i = 0; i < N; i++) y[i] = splat(c[TERMS - 1]);
+#pragma GCC unroll 16
+  for (int term = TERMS - 2; term >= 0; term--)
+    for (int i = 0; i < N; i++) y[i] = fma(y[i], x[i], splat(c[term]));
+}
+
 /// x = n ln 2 + r with |r| <= 0.347 (n as a float and as an integer); for |x| < 2^20.
 struct Reduced {
   Vec r;
@@ -60,19 +70,33 @@ SIMMIM_INLINE Vec exp_nonpositive(Vec x) {
   return select(x < splat(-87.33654f), Vec{}, y * exp2_int(s.n));
 }
 
-/// 2^x for x <= 0: what softmax needs, after one multiplication by log2(e). Relative error 1.5e-7; 0 from -150 down at
-/// the latest (from -126 on levels without AVX-512).
-SIMMIM_INLINE Vec exp2_nonpositive(Vec x) {
+/// 2^x for x <= 0, of N registers side by side: what softmax needs, after one multiplication by log2(e). Relative error 1.5e-7; 0 from
+/// -150 down at the latest (-126.5 on levels without AVX-512).
+template <int N>
+SIMMIM_INLINE void exp2_nonpositive(Vec (&x)[N]) {
   static constexpr float c[] = {1.0f, 0.6931472031f, 0.2402264788f, 0.05550331854f, 0.00961843985f, 0.001339913252f, 0.0001535315317f};
+  Vec y[N];
 #if defined(__AVX512F__)
-  const Vec bounded = max(splat(-160.0f), x);
-  const Vec n = _mm512_roundscale_ps(bounded, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  return _mm512_scalef_ps(polynomial(bounded - n, c), n);
+  Vec n[N];
+  for (int i = 0; i < N; i++) {
+    x[i] = max(splat(-160.0f), x[i]);
+    n[i] = _mm512_roundscale_ps(x[i], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    x[i] -= n[i];
+  }
+  polynomials(x, c, y);
+  for (int i = 0; i < N; i++) x[i] = _mm512_scalef_ps(y[i], n[i]);
 #else
-  const Vec bounded = max(splat(-126.0f), x), shifted = bounded + 12582912.0f;  // as in reduce_ln2
-  const Vec y = polynomial(bounded - (shifted - 12582912.0f), c) * exp2_int(bits(shifted) - 0x4b400000);
-  return select(x < -126.0f, Vec{}, y);
+  Vec shifted[N];
+  for (int i = 0; i < N; i++) shifted[i] = max(splat(-127.0f), x[i]) + 12582912.0f;  // as in reduce_ln2; -127 has the exponent of 0
+  for (int i = 0; i < N; i++) x[i] = max(splat(-127.0f), x[i]) - (shifted[i] - 12582912.0f);
+  polynomials(x, c, y);
+  for (int i = 0; i < N; i++) x[i] = y[i] * exp2_int(bits(shifted[i]) - 0x4b400000);
 #endif
+}
+SIMMIM_INLINE Vec exp2_nonpositive(Vec x) {
+  Vec one[] = {x};
+  exp2_nonpositive(one);
+  return one[0];
 }
 
 SIMMIM_INLINE Vec expm1(Vec x) {

@@ -19,7 +19,7 @@ Place place_of(const Tensor& qkv, int32_t heads) {
 
 /// The bias of one head, where there is one.
 ScoreTerms terms_of(const Tensor& bias, int64_t length, int64_t head) {
-  return {bias.present() ? bias.f32() + head * length * length : nullptr, length, nullptr};
+  return {bias.present() ? bias.f32() + head * length * length : nullptr, length, false, nullptr};
 }
 
 template <class T>
@@ -38,7 +38,7 @@ void forward(const Attention& k) {
     float* rest;
     const HeadTiles t = HeadTiles::make(p.length, p.d, false, 0, &rest);
     gather_head(t, p, k.qkv.as<T>() + p.offset(b, h), k.scale);
-    attend(t, terms_of(k.bias, p.length, h));
+    attend(t, terms_of(k.bias, p.length, h), NothingMeanwhile{});
     scatter_rows(t, t.out, [&](int64_t i) { return (b * p.length + i) * p.channels + h * p.d; }, 1.0f, k.y.as<T>());
   });
 }
@@ -49,7 +49,7 @@ void gradient_of(const AttentionGrad& k, const Place& p, int64_t b, int64_t h, f
   const HeadTiles t = HeadTiles::make(p.length, p.d, true, 0, &rest);
   gather_head(t, p, k.qkv.as<T>() + p.offset(b, h), k.scale);
   gather_rows(t, k.dy.as<T>(), [&](int64_t i) { return (b * p.length + i) * p.channels + h * p.d; }, 1.0f, t.dout);
-  attend_gradient(t, terms_of(k.bias, p.length, h), [&](int64_t i, const float* row) {
+  attend_gradient(t, terms_of(k.bias, p.length, h), NothingMeanwhile{}, [&](int64_t i, const float* row) {
     if (dbias)
       for_lanes(p.length, [&](int64_t j, int lanes) {
         float* at = dbias + i * p.length + j;

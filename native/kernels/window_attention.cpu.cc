@@ -101,7 +101,7 @@ struct Extra {
     e.cells.masked = e.next.masked = false;
     return e;
   }
-  ScoreTerms terms(int64_t rows) const { return {bias, rows, cells.masked ? cells.region : nullptr}; }
+  ScoreTerms terms(int64_t rows) const { return {bias, rows, true, cells.masked ? cells.region : nullptr}; }
 };
 
 /// q, k, v of one window and head; q carries the scale of the scores.
@@ -118,30 +118,25 @@ void gather_window(const Windows<T>& w, const HeadTiles& t, const Extra& e, int6
   for (int64_t i = 0; i < t.tokens * t.width; i += kLanes) store(t.q + i, load(t.q + i) * w.scales[head]);
 }
 
-/// Asks for the lines of `width`-wide token rows (d values of `parts` tensors, `step` apart) to come into the second-level
-/// cache: window rows lie too far apart for the processor to foresee them.
+/// Asks for the lines of one token's row (d values of `parts` tensors, `step` apart): window rows lie too far apart for the
+/// processor to foresee them. A few at a time, because only so many can be on their way; what is asked for beyond is forgotten.
 template <int WRITE = 0, class T>
-void prefetch_rows(const Cells& cells, int64_t tokens, const T* base, int64_t width, int64_t d, int parts, int64_t step) {
-  for (int64_t i = 0; i < tokens; i++) {
-    if (cells.token[i] < 0) continue;
-    const T* row = base + cells.token[i] * width;
-    for (int part = 0; part < parts; part++)
-      for (int64_t c = 0; c < d; c += static_cast<int64_t>(64 / sizeof(T))) __builtin_prefetch(row + part * step + c, WRITE, 2);
-  }
+SIMMIM_INLINE void prefetch_row(int32_t token, const T* base, int64_t width, int64_t d, int parts, int64_t step) {
+  if (token < 0) return;
+  const T* row = base + token * width;
+  for (int part = 0; part < parts; part++)
+    for (int64_t c = 0; c < d; c += static_cast<int64_t>(64 / sizeof(T))) __builtin_prefetch(row + part * step + c, WRITE, 2);
 }
 
-/// f(window) for the windows [begin, end) of one head, their cells in e.cells, while the next one's rows are on their way.
+/// f(window) for the windows [begin, end) of one head, their cells in e.cells and those of the next one in e.next.
 template <class T, class F>
-void for_windows(const Windows<T>& w, Extra& e, int64_t rows, int64_t head, int64_t begin, int64_t end, const F& f) {
+void for_windows(const Windows<T>& w, Extra& e, int64_t rows, int64_t begin, int64_t end, const F& f) {
   if (begin < end) e.next.place(w.g, begin, rows);
   for (int64_t window = begin; window < end; window++) {
     const Cells current = e.next;
-    e.next = e.cells;
+    e.next = window + 1 < end ? e.cells : current;
     e.cells = current;
-    if (window + 1 < end) {
-      e.next.place(w.g, window + 1, rows);
-      prefetch_rows(e.next, w.g.tokens(), w.qkv + head * w.d, 3 * w.channels, w.d, 3, w.channels);
-    }
+    if (window + 1 < end) e.next.place(w.g, window + 1, rows);
     f(window);
   }
 }
@@ -158,10 +153,15 @@ void forward(const WindowAttention& k) {
     const HeadTiles t = HeadTiles::make(n, w.d, false, Extra::floats(n, rows), &rest);
     Extra e = Extra::make(n, rows, rest);
     expand_bias(w, head, rows, e.bias);
-    for_windows(w, e, rows, head, group * windows / groups, (group + 1) * windows / groups, [&](int64_t) {
-      if (!large) prefetch_rows<1>(e.cells, n, k.y.as<T>() + head * w.d, w.channels, w.d, 1, int64_t{0});
+    for_windows(w, e, rows, group * windows / groups, (group + 1) * windows / groups, [&](int64_t) {
       gather_window(w, t, e, head);
-      attend(t, e.terms(rows));
+      int64_t i = 0;
+      attend(t, e.terms(rows), [&] {
+        if (i == n) return;
+        prefetch_row(e.next.token[i], w.qkv + head * w.d, 3 * w.channels, w.d, 3, w.channels);
+        if (!large) prefetch_row<1>(e.cells.token[i], k.y.as<T>() + head * w.d, w.channels, w.d, 1, int64_t{0});
+        i++;
+      });
       scatter_rows(t, t.out, [&](int64_t i) { return e.cells.token[i] < 0 ? int64_t{-1} : e.cells.token[i] * w.channels + head * w.d; }, 1.0f, k.y.as<T>(), large);
     });
     end_streaming();
@@ -173,7 +173,18 @@ template <class T>
 void gradient_of(const WindowAttentionGrad& k, const Windows<T>& w, const HeadTiles& t, const Extra& e, int64_t head, float* dscale) {
   gather_window(w, t, e, head);
   gather_rows(t, k.dy.as<T>(), [&](int64_t i) { return e.cells.token[i] < 0 ? int64_t{-1} : e.cells.token[i] * w.channels + head * w.d; }, 1.0f, t.dout);
-  attend_gradient(t, e.terms(t.rows), [&](int64_t i, const float* row) {
+  const bool large = k.dqkv.bytes() > kLarge;
+  int64_t asked = 0;
+  const auto ahead = [&] {
+    if (asked < t.tokens) {
+      prefetch_row(e.next.token[asked], w.qkv + head * w.d, 3 * w.channels, w.d, 3, w.channels);
+      prefetch_row(e.next.token[asked], k.dy.as<T>() + head * w.d, w.channels, w.d, 1, int64_t{0});
+    } else if (asked < 2 * t.tokens && !large) {
+      prefetch_row<1>(e.cells.token[asked - t.tokens], k.dqkv.as<T>() + head * w.d, 3 * w.channels, w.d, 3, w.channels);
+    }
+    asked++;
+  };
+  attend_gradient(t, e.terms(t.rows), ahead, [&](int64_t i, const float* row) {
     float* at = e.dbias + i * t.rows;
     for (int64_t j = 0; j < t.rows; j += kLanes) store(at + j, load(at + j) + load(row + j));
   });
@@ -194,7 +205,6 @@ void gradient_of(const WindowAttentionGrad& k, const Windows<T>& w, const HeadTi
   }
   T* out = k.dqkv.as<T>() + head * w.d;
   const auto token = [&](int64_t i) { return e.cells.token[i] < 0 ? int64_t{-1} : e.cells.token[i] * (3 * w.channels); };
-  const bool large = k.dqkv.bytes() > kLarge;
   scatter_rows(t, t.dq, token, q_factor, out, large);
   scatter_rows(t, t.dk, token, 1.0f, out + w.channels, large);
   scatter_rows(t, t.dv, token, 1.0f, out + 2 * w.channels, large);
@@ -226,9 +236,7 @@ void backward(const WindowAttentionGrad& k) {
     expand_bias(w, head, rows, e.bias);
     for (int64_t i = 0; i < n * rows; i += kLanes) store(e.dbias + i, Vec{});
     float dscale = 0;
-    for_windows(w, e, rows, head, group * windows / groups, (group + 1) * windows / groups, [&](int64_t) {
-      prefetch_rows(e.next, n, k.dy.as<T>() + head * w.d, w.channels, w.d, 1, int64_t{0});
-      if (k.dqkv.bytes() <= kLarge) prefetch_rows<1>(e.cells, n, k.dqkv.as<T>() + head * w.d, 3 * w.channels, w.d, 3, w.channels);
+    for_windows(w, e, rows, group * windows / groups, (group + 1) * windows / groups, [&](int64_t) {
       gradient_of(k, w, t, e, head, &dscale);
     });
     end_streaming();
