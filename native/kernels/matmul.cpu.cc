@@ -1,6 +1,7 @@
 #include "matmul.h"
 
 #include "../cpu/gemm.h"
+#include "../cpu/reduce.h"
 #include "../cpu/thread_pool.h"
 
 namespace simmim::SIMMIM_ISA {
@@ -24,6 +25,31 @@ static void multiply_integers(const Matmul& k, const uint32_t* a, const uint32_t
   });
 }
 
+/// Up to so many multiplications take less time than deciding how to cut and pack a product.
+constexpr int64_t kFew = 2048;
+
+SIMMIM_INLINE Vec row_of_b(const Gemm& g, int64_t p, int64_t j, int n) {
+  const float* b = static_cast<const float*>(g.b);
+  if (!g.transpose_b) return load_lanes(b + p * g.ldb + j, n);
+  Vec row{};
+  for (int i = 0; i < n; i++) row[i] = b[(j + i) * g.ldb + p];
+  return row;
+}
+
+/// The same chains of multiplications and additions as gemm's, row by row.
+static void multiply_few(const Gemm& g) {
+  const float* a = static_cast<const float*>(g.a);
+  const int64_t a_row = g.transpose_a ? 1 : g.lda, a_column = g.transpose_a ? g.lda : 1;
+  for (int64_t i = 0; i < g.m; i++)
+    for (int64_t j = 0; j < g.n; j += kLanes) {
+      const int n = static_cast<int>(g.n - j < kLanes ? g.n - j : kLanes);
+      Vec sum{};
+      for (int64_t p = 0; p < g.k; p++) sum = fma(splat(a[i * a_row + p * a_column]), row_of_b(g, p, j, n), sum);
+      if (g.bias) sum += load_lanes(g.bias + j, n);
+      store_lanes(static_cast<float*>(g.c) + i * g.ldc + j, sum, n);
+    }
+}
+
 static void multiply_one(const Matmul& k, int64_t batch) {
   const int64_t m = k.y.dim(1), n = k.y.dim(2), depth = k.depth();
   const int64_t a_at = k.a.dim(0) == 1 ? 0 : batch * m * depth, b_at = k.b.dim(0) == 1 ? 0 : batch * depth * n, y_at = batch * m * n;
@@ -34,7 +60,8 @@ static void multiply_one(const Matmul& k, int64_t batch) {
   g.b = k.b.f32() + b_at, g.ldb = k.transpose_b ? depth : n, g.transpose_b = k.transpose_b;
   g.c = k.y.f32() + y_at, g.ldc = n;
   g.bias = k.bias.present() ? k.bias.f32() : nullptr;
-  gemm(g);
+  if (m * n * depth <= kFew) multiply_few(g);
+  else gemm(g);
   if (k.activation != kNoActivation) run(activation_of(k.y.f32() + y_at, m * n, k.activation, k.alpha));
 }
 

@@ -118,7 +118,8 @@ export function hostValues(record: DataRecord): tf.BackendValues | null {
  * loop that made them (the garbage collector reports nothing before its end), so those that outlive the turn are registered.
  */
 const MOST_YOUNG = 4096;
-let young: DataRecord[] = [];
+const young: (DataRecord | undefined)[] = new Array<undefined>(MOST_YOUNG).fill(undefined);
+let youngCount = 0;
 let flushPlanned = false;
 
 /** What the registry holds instead of the record; 0 once the memory was released. */
@@ -130,22 +131,18 @@ const reclaim = new FinalizationRegistry<Reclaimable>((held) => {
 });
 
 function registerSurvivors(): void {
-  for (const record of young) {
+  for (let i = 0; i < youngCount; i++) {
+    const record = young[i] as DataRecord;
+    young[i] = undefined;
     record.youngAt = -1;
     if (!record.live || record.handle === 0 || record.reclaimable) continue;
     record.reclaimable = { handle: record.handle };
     reclaim.register(record, record.reclaimable);
   }
-  young = [];
+  youngCount = 0;
 }
 
-/** To be called for every record that may come to own native memory; its handle may still be 0. */
-export function watch(record: DataRecord): void {
-  if (record.youngAt >= 0) return;
-  record.youngAt = young.length;
-  young.push(record);
-  if (young.length >= MOST_YOUNG) registerSurvivors();
-  if (flushPlanned) return;
+function planFlush(): void {
   flushPlanned = true;
   setImmediate(() => {
     flushPlanned = false;
@@ -153,9 +150,19 @@ export function watch(record: DataRecord): void {
   }).unref();
 }
 
+/** To be called for every record that may come to own native memory; its handle may still be 0. */
+export function watch(record: DataRecord): void {
+  if (record.youngAt >= 0) return;
+  if (youngCount === MOST_YOUNG) registerSurvivors();
+  record.youngAt = youngCount;
+  young[youngCount++] = record;
+  if (!flushPlanned) planFlush();
+}
+
 /** Of what is not in the list the garbage collector is rid at once. */
 function forgetYoung(record: DataRecord): void {
-  const last = young.pop() as DataRecord;
+  const last = young[--youngCount] as DataRecord;
+  young[youngCount] = undefined;
   if (last !== record) {
     young[record.youngAt] = last;
     last.youngAt = record.youngAt;
