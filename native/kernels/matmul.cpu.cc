@@ -36,17 +36,22 @@ SIMMIM_INLINE Vec row_of_b(const Gemm& g, int64_t p, int64_t j, int n) {
   return row;
 }
 
-/// The same chains of multiplications and additions as gemm's, row by row.
+/// The same chains of multiplications and additions as gemm's, four rows at a time.
 static void multiply_few(const Gemm& g) {
+  constexpr int64_t kRows = 4;
   const float* a = static_cast<const float*>(g.a);
   const int64_t a_row = g.transpose_a ? 1 : g.lda, a_column = g.transpose_a ? g.lda : 1;
-  for (int64_t i = 0; i < g.m; i++)
+  for (int64_t i = 0; i < g.m; i += kRows)
     for (int64_t j = 0; j < g.n; j += kLanes) {
       const int n = static_cast<int>(g.n - j < kLanes ? g.n - j : kLanes);
-      Vec sum{};
-      for (int64_t p = 0; p < g.k; p++) sum = fma(splat(a[i * a_row + p * a_column]), row_of_b(g, p, j, n), sum);
-      if (g.bias) sum += load_lanes(g.bias + j, n);
-      store_lanes(static_cast<float*>(g.c) + i * g.ldc + j, sum, n);
+      const float* rows[kRows];  // the last one again where there are no more
+      for (int64_t r = 0; r < kRows; r++) rows[r] = a + (i + r < g.m ? i + r : g.m - 1) * a_row;
+      Vec sums[kRows] = {};
+      for (int64_t p = 0; p < g.k; p++) {
+        const Vec row = row_of_b(g, p, j, n);
+        for (int64_t r = 0; r < kRows; r++) sums[r] = fma(splat(rows[r][p * a_column]), row, sums[r]);
+      }
+      for (int64_t r = 0; r < kRows && i + r < g.m; r++) store_lanes(static_cast<float*>(g.c) + (i + r) * g.ldc + j, g.bias ? sums[r] + load_lanes(g.bias + j, n) : sums[r], n);
     }
 }
 
