@@ -6,6 +6,7 @@
 #include "gemm_shared.h"
 #include "reduce.h"
 #include "small_matmul.h"
+#include "stream.h"
 #include "vmath.h"
 
 namespace simmim::SIMMIM_ISA {
@@ -74,30 +75,6 @@ SIMMIM_INLINE void gather_rows(const HeadTiles& t, const T* base, const OffsetOf
     }
     for_lanes(t.channels, [&](int64_t c, int lanes) { store(tile + c, load_lanes(base + offset + c, lanes) * factor); });
   }
-}
-
-/// Stores whole cache lines past the caches, for results too large to be found there again: the line is not read first.
-SIMMIM_INLINE bool can_stream([[maybe_unused]] const float* p, [[maybe_unused]] int64_t n) {
-#if defined(__AVX2__)
-  return reinterpret_cast<uintptr_t>(p) % 64 == 0 && n % 16 == 0;
-#else
-  return false;
-#endif
-}
-SIMMIM_INLINE void stream(float* p, Vec v) {
-#if defined(__AVX512F__)
-  _mm512_stream_ps(p, v);
-#elif defined(__AVX2__)
-  _mm256_stream_ps(p, v);
-#else
-  store(p, v);
-#endif
-}
-/// Streamed stores are ordered for other threads only by this.
-SIMMIM_INLINE void end_streaming() {
-#if defined(__AVX2__)
-  _mm_sfence();
-#endif
 }
 
 /// Copies tile rows back to their tokens; rows of offset -1 are dropped. `large`: stream where the lines are whole.

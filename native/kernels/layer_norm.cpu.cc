@@ -2,11 +2,24 @@
 
 #include "../cpu/column_sums.h"
 #include "../cpu/reduce.h"
+#include "../cpu/stream.h"
 
 namespace simmim::SIMMIM_ISA {
 
+/// Whether a result of this many bytes in rows of `channels` is stored past the caches.
+template <class T>
+static SIMMIM_INLINE bool streams(const T* y, size_t bytes, int64_t channels) {
+  if constexpr (sizeof(T) == 4) return bytes > kStreamedBytes && can_stream(y, channels);
+  return false;
+}
+template <bool STREAM, class T>
+static SIMMIM_INLINE void put_lanes(T* p, Vec v, int lanes) {
+  if constexpr (STREAM && sizeof(T) == 4) stream(p, v);
+  else store_lanes(p, v, lanes);
+}
+
 /// ROWS rows from `row` on, step by step together: what one waits for (sums, a root, quotients) hides behind the others.
-template <int ROWS, class X, class Y>
+template <int ROWS, bool STREAM, class X, class Y>
 static SIMMIM_INLINE void normalize_rows(const LayerNorm& k, const X* x, const Y* residual, Y* y, int64_t row) {
   const int64_t channels = k.x.dim(-1), at = row * channels;
   const float count = static_cast<float>(channels);
@@ -28,7 +41,7 @@ static SIMMIM_INLINE void normalize_rows(const LayerNorm& k, const X* x, const Y
     for (int r = 0; r < ROWS; r++) {
       const int64_t j = r * channels + i;
       const Vec normalized = fma((load_lanes(x + j, n) - mean[r]) * rstd[r], scale, shift);
-      store_lanes(y + j, residual ? load_lanes(residual + j, n) + normalized : normalized, n);
+      put_lanes<STREAM>(y + j, residual ? load_lanes(residual + j, n) + normalized : normalized, n);
     }
   });
   for (int r = 0; r < ROWS; r++) {
@@ -37,23 +50,30 @@ static SIMMIM_INLINE void normalize_rows(const LayerNorm& k, const X* x, const Y
   }
 }
 
-void run(const LayerNorm& k) {
+template <bool STREAM, class X, class Y>
+static void normalize(const LayerNorm& k, const X* x, Y* y) {
   const int64_t channels = k.x.dim(-1), grain = channels >= 2048 ? 4 : 8192 / channels;
+  const auto* residual = static_cast<Y*>(k.residual.data);
+  parallel_ranges(k.rows(), grain, [&](int64_t begin, int64_t end) {
+    int64_t row = begin;
+    for (; row + 4 <= end; row += 4) normalize_rows<4, STREAM>(k, x, residual, y, row);
+    for (; row < end; row++) normalize_rows<1, STREAM>(k, x, residual, y, row);
+    if constexpr (STREAM) end_streaming();
+  });
+}
+
+void run(const LayerNorm& k) {
   with_floats(k.x, [&](const auto* x) {
     with_floats(k.y, [&](auto* y) {
-      const auto* residual = static_cast<decltype(y)>(k.residual.data);
-      parallel_ranges(k.rows(), grain, [&](int64_t begin, int64_t end) {
-        int64_t row = begin;
-        for (; row + 4 <= end; row += 4) normalize_rows<4>(k, x, residual, y, row);
-        for (; row < end; row++) normalize_rows<1>(k, x, residual, y, row);
-      });
+      if (streams(y, k.y.bytes(), k.x.dim(-1))) normalize<true>(k, x, y);
+      else normalize<false>(k, x, y);
     });
   });
 }
 
 /// ROWS rows from `row` on. With h = (x - mean) rstd and g = dy gamma: dx = rstd (g - mean(g) - h mean(g h)) + through.
 /// Adds dy h and dy to dgamma and dbeta, which are read and written once for all the rows.
-template <int ROWS, class X, class Y>
+template <int ROWS, bool STREAM, class X, class Y>
 static SIMMIM_INLINE void grad_rows(const LayerNormGrad& k, int64_t row, float* dgamma, float* dbeta) {
   const int64_t channels = k.x.dim(-1), at = row * channels;
   const X *x = k.x.as<X>() + at, *through = k.through.present() ? k.through.as<X>() + at : nullptr;
@@ -81,12 +101,12 @@ static SIMMIM_INLINE void grad_rows(const LayerNormGrad& k, int64_t row, float* 
       const Vec h = (load_lanes(x + i, n) - mean[r]) * rstd[r], g = load_lanes(dy + i, n) * load_lanes(gamma + i, n);
       return rstd[r] * (g - mean_g - h * mean_gh);
     };
-    if (through) for_lanes(channels, [&](int64_t i, int n) { store_lanes(dx + i, load_lanes(through + r * channels + i, n) + gradient(i, n), n); });
-    else for_lanes(channels, [&](int64_t i, int n) { store_lanes(dx + i, gradient(i, n), n); });
+    if (through) for_lanes(channels, [&](int64_t i, int n) { put_lanes<STREAM>(dx + i, load_lanes(through + r * channels + i, n) + gradient(i, n), n); });
+    else for_lanes(channels, [&](int64_t i, int n) { put_lanes<STREAM>(dx + i, gradient(i, n), n); });
   }
 }
 
-template <class X, class Y>
+template <bool STREAM, class X, class Y>
 static void gradient(const LayerNormGrad& k, const X*, const Y*, float* dgammas, float* dbetas) {
   const int64_t channels = k.x.dim(-1);
   parallel_ranges(k.rows(), k.chunk(), [&](int64_t begin, int64_t end) {
@@ -94,8 +114,9 @@ static void gradient(const LayerNormGrad& k, const X*, const Y*, float* dgammas,
     float *dgamma = dgammas ? dgammas + at : nullptr, *dbeta = dbetas ? dbetas + at : nullptr;
     for (int64_t i = 0; dgamma && i < channels; i++) dgamma[i] = dbeta[i] = 0;
     int64_t row = begin;
-    for (; row + 4 <= end; row += 4) grad_rows<4, X, Y>(k, row, dgamma, dbeta);
-    for (; row < end; row++) grad_rows<1, X, Y>(k, row, dgamma, dbeta);
+    for (; row + 4 <= end; row += 4) grad_rows<4, STREAM, X, Y>(k, row, dgamma, dbeta);
+    for (; row < end; row++) grad_rows<1, STREAM, X, Y>(k, row, dgamma, dbeta);
+    if constexpr (STREAM) end_streaming();
   });
 }
 
@@ -104,7 +125,10 @@ void run(const LayerNormGrad& k) {
   const bool parameters = k.dgamma.present();
   float *dgammas = parameters ? static_cast<float*>(k.workspace) : nullptr, *dbetas = parameters ? dgammas + chunks * channels : nullptr;
   with_floats(k.x, [&](auto* x) {
-    with_floats(k.dy, [&](auto* dy) { gradient(k, x, dy, dgammas, dbetas); });
+    with_floats(k.dy, [&](auto* dy) {
+      if (streams(static_cast<decltype(x)>(k.dx.data), k.dx.bytes(), channels)) gradient<true>(k, x, dy, dgammas, dbetas);
+      else gradient<false>(k, x, dy, dgammas, dbetas);
+    });
   });
   if (!parameters) return;
   combine_column_sums(dgammas, chunks, channels, k.dgamma.f32(), false);

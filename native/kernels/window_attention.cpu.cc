@@ -6,9 +6,6 @@
 namespace simmim::SIMMIM_ISA {
 namespace {
 
-/// Bytes from which on a result is not expected to stay in the last-level cache until it is read.
-constexpr size_t kLarge = size_t{8} << 20;
-
 /// What one call has in common, and what of it one (window, head) needs.
 template <class T>
 struct Windows {
@@ -146,7 +143,7 @@ template <class T>
 void forward(const WindowAttention& k) {
   const Windows<T> w(k);
   const int64_t n = w.g.tokens(), rows = lanes_up(n), windows = w.g.windows(), groups = w.g.groups(k.heads);
-  const bool large = k.y.bytes() > kLarge;
+  const bool large = k.y.bytes() > kStreamedBytes;
   parallel_for(groups * w.heads, [&](int64_t item) {
     const int64_t head = item % w.heads, group = item / w.heads;
     float* rest;
@@ -173,7 +170,7 @@ template <class T>
 void gradient_of(const WindowAttentionGrad& k, const Windows<T>& w, const HeadTiles& t, const Extra& e, int64_t head, float* dscale) {
   gather_window(w, t, e, head);
   gather_rows(t, k.dy.as<T>(), [&](int64_t i) { return e.cells.token[i] < 0 ? int64_t{-1} : e.cells.token[i] * w.channels + head * w.d; }, 1.0f, t.dout);
-  const bool large = k.dqkv.bytes() > kLarge;
+  const bool large = k.dqkv.bytes() > kStreamedBytes;
   int64_t asked = 0;
   const auto ahead = [&] {
     if (asked < t.tokens) {
