@@ -20,6 +20,7 @@ bool is_final(cudaError_t status) {
     case cudaErrorInvalidPc:
     case cudaErrorLaunchFailure:
     case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
     case cudaErrorUnknown: return true;
     default: return false;
   }
@@ -31,6 +32,10 @@ const char* code_of(cudaError_t status) {
     case cudaErrorInsufficientDriver:
     case cudaErrorNoDevice:
     case cudaErrorInvalidDevice:
+    case cudaErrorDevicesUnavailable:
+    case cudaErrorSystemNotReady:
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorUnsupportedPtxVersion:
     case cudaErrorNoKernelImageForDevice: return "unsupported";
     default: return is_final(status) ? "device_lost" : "internal";
   }
@@ -54,6 +59,7 @@ void fail_cuda(cudaError_t status, const char* call, const std::source_location&
     fail_as("unsupported", "the NVIDIA driver supports CUDA %d.%d, the plugin was built for %d.%d: update the driver", driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
   }
   if (status == cudaErrorNoDevice) fail_as("unsupported", "the NVIDIA driver finds no device (CUDA_VISIBLE_DEVICES hides those it does not list)");
+  if (status == cudaErrorSystemNotReady) fail_as("unsupported", "the GPUs of this machine are not ready: its fabric manager (nvidia-fabricmanager) is not running or still starts");
   fail_as(code_of(status), "%s: %s (%s at %s:%u)", cudaGetErrorName(status), cudaGetErrorString(status), call, short_name(where.file_name()), static_cast<unsigned>(where.line()));
 }
 

@@ -30,7 +30,8 @@ void launch(At at, void (*kernel)(P...), const Grid& grid, A... arguments) {
 #if defined(SIMMIM_CUDA_EMULATED)
   const dim3 blocks = grid.blocks, threads = grid.threads;
   const size_t shared = grid.shared;
-  const bool fits = shared <= at.stream.shared_limit && threads.x * threads.y * threads.z <= 1024 && blocks.y <= 65535 && blocks.z <= 65535;
+  const unsigned size = threads.x * threads.y * threads.z;
+  const bool fits = shared <= at.stream.shared_limit && size > 0 && size <= 1024 && threads.z <= 64 && blocks.x > 0 && blocks.x < 1u << 31 && blocks.y > 0 && blocks.y <= 65535 && blocks.z > 0 && blocks.z <= 65535;
   const char* where = at.where.function_name();
   check(fits ? emulation::enqueue(at.stream.handle, where, [=] { emulation::run_grid(where, blocks, threads, shared, [=] { kernel(P(arguments)...); }); }) : cudaErrorInvalidConfiguration, "kernel launch", at.where);
 #else

@@ -116,7 +116,7 @@ int begin(void* session, const void* from, size_t bytes, void** ticket, PluginEr
   return with_session(session, error, [&](Session& s) { *ticket = std::make_unique<Ticket>(s.begin(from, bytes)).release(); });
 }
 int finish(void* session, void* ticket, void* to, PluginError* error) {
-  return guarded(error, [&] {  // on another thread: the event knows its device
+  return guarded(error, [&] {  // on any thread
     const std::unique_ptr<Ticket> owned(static_cast<Ticket*>(ticket));
     static_cast<Session*>(session)->finish(*owned, to);
   });

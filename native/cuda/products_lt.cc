@@ -125,7 +125,7 @@ void Products::run(const Product& p, Stream& stream) {
     lt::Heuristic best{};
     int count = 0;
     s.require_ok(s.functions.heuristic(s.handle, operation.value, first.value, second.value, out.value, out.value, preference.value, 1, &best, &count), "cublasLtMatmulAlgoGetHeuristic");
-    if (count == 0) fail_as("unsupported", "cuBLASLt has no algorithm for a product of %lld x %lld x %lld", (long long)p.m, (long long)p.n, (long long)p.k);
+    if (count == 0 || best.status != 0) fail_as("unsupported", "cuBLASLt has no algorithm for a product of %lld x %lld x %lld", (long long)p.m, (long long)p.n, (long long)p.k);
     found = s.algorithms.emplace(key, best.algorithm).first;
   }
   const float one = 1, zero = 0;

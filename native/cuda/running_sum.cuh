@@ -8,7 +8,7 @@ constexpr unsigned kRunningThreads = 1024;
 
 /// value(i) for i in [0, n), then put(i, value(0) + ... + value(i - 1)) for i in [0, n], n being the total.
 template <class F>
-__global__ void running_sum_kernel(int64_t n, F body) {
+__global__ void __launch_bounds__(kRunningThreads) running_sum_kernel(int64_t n, F body) {
   __shared__ int64_t totals[kRunningThreads / kWarpSize];
   const int lane = static_cast<int>(threadIdx.x % kWarpSize), warp = static_cast<int>(threadIdx.x / kWarpSize), warps = static_cast<int>(blockDim.x / kWarpSize);
   int64_t carry = 0;

@@ -133,6 +133,7 @@ Ticket Session::begin(const void* from, size_t bytes) {
 }
 
 void Session::finish(const Ticket& ticket, void* to) {
+  cudaSetDevice(device_);  // a thread's first call would otherwise make a context on device 0
   const cudaError_t status = cudaEventSynchronize(ticket.done);
   cudaEventDestroy(ticket.done);
   if (status == cudaSuccess && to && ticket.bytes > 0) std::memcpy(to, ticket.pinned, ticket.bytes);

@@ -6,6 +6,7 @@
 namespace simmim::cuda {
 
 constexpr int64_t kSharedKeys = 2048;
+constexpr int kSortThreads = 512;  // of a block, at most
 constexpr uint64_t kLastKey = ~uint64_t{0};
 
 /// A float as an unsigned number of the same order; -0 like 0, NaN above everything.
@@ -40,7 +41,7 @@ SIMMIM_DEVICE void sort_shared(uint64_t* keys, int count, int64_t first) {
 }
 
 /// One block for each piece of min(size, kSharedKeys) keys: sorts it, or, with `run`, does the short strides of that run.
-static __global__ void sort_pieces(uint64_t* keys, int64_t size, int piece, int64_t run) {
+static __global__ void __launch_bounds__(kSortThreads) sort_pieces(uint64_t* keys, int64_t size, int piece, int64_t run) {
   uint64_t* shared = shared_memory<uint64_t>();
   uint64_t* mine = keys + static_cast<int64_t>(blockIdx.x) * piece;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * piece % size;
@@ -71,7 +72,7 @@ static __global__ void exchange_far(uint64_t* keys, int64_t pairs, int64_t size,
 inline void sort_rows(At at, uint64_t* keys, int64_t rows, int64_t size) {
   if (rows == 0 || size < 2) return;
   const int piece = static_cast<int>(size < kSharedKeys ? size : kSharedKeys);
-  const Grid pieces{dim3(static_cast<unsigned>(rows * size / piece)), dim3(piece < 64 ? 32 : piece < 1024 ? piece / 2 : 512), static_cast<size_t>(piece) * 8};
+  const Grid pieces{dim3(static_cast<unsigned>(rows * size / piece)), dim3(piece < 64 ? 32 : piece / 2 < kSortThreads ? piece / 2 : kSortThreads), static_cast<size_t>(piece) * 8};
   launch(at, &sort_pieces, pieces, keys, size, piece, int64_t{0});
   for (int64_t run = 2 * piece; run <= size; run *= 2) {
     for (int64_t stride = run / 2; stride >= piece; stride /= 2) launch(at, &exchange_far, grid_for(at.stream, rows * size / 2), keys, rows * size / 2, size, run, stride);

@@ -32,7 +32,7 @@ struct Tiles {
   TileShape shape;
   Cell* cells;                          // [rows]
   float *query_factors, *key_factors;   // [rows]: scores are factors times products
-  uint16_t* parts[4];                   // q, k, v, dy: [rows, step]
+  uint16_t* parts[4];                   // q, k, v, dy: [rows, step], one behind the other
   uint16_t* scores;                     // [rows, score_step]
 
   SIMMIM_DEVICE Tiles(const TileShape& shape, bool gradient) : shape(shape) {
@@ -53,7 +53,7 @@ struct Tiles {
       const int part = item / (rows * runs), i = item / runs % rows, c = item % runs * 8;
       uint4 values = make_uint4(0, 0, 0, 0);
       if (cells[i].token >= 0 && c < shape.d) values = *reinterpret_cast<const uint4*>((part < 3 ? t.qkv + t.part(cells[i], head, part) : t.dy + t.mixed(cells[i], head)) + c);
-      *reinterpret_cast<uint4*>(parts[part] + i * shape.step() + c) = values;
+      *reinterpret_cast<uint4*>(parts[0] + (part * rows + i) * shape.step() + c) = values;
     }
     __syncthreads();
     for (int item = thread; item < 2 * rows; item += threads) {
@@ -62,7 +62,7 @@ struct Tiles {
       if (t.scales) {
         float squares = 0;
         for (int c = 0; c < shape.d; c++) {
-          const float v = bf16_to_float(parts[part][i * shape.step() + c]);
+          const float v = bf16_to_float(parts[0][item * shape.step() + c]);
           squares = fmaf(v, v, squares);
         }
         factor = 1.0f / sqrtf(squares > 1e-24f ? squares : 1e-24f);
@@ -331,9 +331,9 @@ __global__ void __launch_bounds__(kWarps * kWarpSize) attention_tiles_gradient(M
     __syncthreads();
     if (t.scales) {
       for (int item = static_cast<int>(threadIdx.x); item < 2 * shape.rows() * shape.d; item += static_cast<int>(blockDim.x)) {
-        const int part = item / (shape.rows() * shape.d), i = item / shape.d % shape.rows(), at = i * shape.step() + item % shape.d;
-        const float length = part == 0 ? tiles.query_factors[i] / t.scales[group.head] : tiles.key_factors[i];
-        tiles.parts[part][at] = float_to_bf16(bf16_to_float(tiles.parts[part][at]) * length);
+        const int row = item / shape.d, at = row * shape.step() + item % shape.d;  // of q, then of k
+        const float length = row < shape.rows() ? tiles.query_factors[row] / t.scales[group.head] : tiles.key_factors[row - shape.rows()];
+        tiles.parts[0][at] = float_to_bf16(bf16_to_float(tiles.parts[0][at]) * length);
       }
       __syncthreads();
     }

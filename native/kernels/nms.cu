@@ -51,8 +51,10 @@ struct Selection {
   int64_t most;
 };
 
+constexpr unsigned kMostThreads = 1024;
+
 /// One block.
-__global__ void suppress(Candidates k, Selection selected, int32_t* count) {
+__global__ void __launch_bounds__(kMostThreads) suppress(Candidates k, Selection selected, int32_t* count) {
   __shared__ double warp_scores[kWarpSize];
   __shared__ int64_t warp_boxes[kWarpSize];
   for (int64_t i = threadIdx.x; i < k.count; i += blockDim.x) k.start(i);
@@ -91,10 +93,10 @@ __global__ void suppress(Candidates k, Selection selected, int32_t* count) {
 }  // namespace
 
 void run(const NonMaxSuppression& k, Stream& stream) {
-  const int64_t n = k.boxes.dim(0), warps = (n + kWarpSize - 1) / kWarpSize;
+  const int64_t n = k.boxes.dim(0), lanes = (n + kWarpSize - 1) / kWarpSize * kWarpSize;
   auto* turn = static_cast<double*>(k.workspace);
   const Candidates candidates{k.boxes.f32(), k.scores.f32(), turn, turn + n, n, k.iou_threshold, k.score_threshold, k.soft_sigma > 0 ? -0.5 / k.soft_sigma : 0};
-  const unsigned threads = static_cast<unsigned>(warps < 1 ? 1 : warps < 32 ? warps : 32) * kWarpSize;
+  const unsigned threads = lanes < kWarpSize ? kWarpSize : lanes < kMostThreads ? static_cast<unsigned>(lanes) : kMostThreads;
   launch(stream, &suppress, Grid{dim3(1), dim3(threads)}, candidates, Selection{k.selected.i32(), k.selected_scores.f32(), k.selected.dim(0)}, k.count.i32());
 }
 

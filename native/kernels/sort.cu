@@ -16,7 +16,7 @@ SIMMIM_DEVICE int32_t index_of(uint64_t key) { return static_cast<int32_t>(key &
 
 /// One block per row: the best `kept` so far stay in front of kSharedKeys - kept new ones, and all are sorted again.
 template <class T>
-__global__ void top_k_rows(const T* x, int64_t rows, int64_t n, int kept, T* values, int32_t* indices) {
+__global__ void __launch_bounds__(kSortThreads) top_k_rows(const T* x, int64_t rows, int64_t n, int kept, T* values, int32_t* indices) {
   uint64_t* keys = shared_memory<uint64_t>();
   const int fresh = static_cast<int>(kSharedKeys) - kept;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
@@ -64,7 +64,7 @@ void top_k(const TopK& k, Stream& stream) {
   const T* x = k.x.as<T>();
   if (kept <= TopK::kSharedK) {
     const int64_t most = static_cast<int64_t>(stream.multiprocessors) * 16;
-    const Grid grid{dim3(static_cast<unsigned>(rows < most ? rows : most)), dim3(512), kSharedKeys * 8};
+    const Grid grid{dim3(static_cast<unsigned>(rows < most ? rows : most)), dim3(kSortThreads), kSharedKeys * 8};
     return launch(stream, &top_k_rows<T>, grid, x, rows, n, static_cast<int>(kept), k.values.as<T>(), k.indices.i32());
   }
   auto* keys = static_cast<uint64_t*>(k.workspace);

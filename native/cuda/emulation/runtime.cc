@@ -100,6 +100,11 @@ class Memory {
 
 Memory memory;
 
+/// The stream that this thread is capturing: meanwhile it must not call what takes, frees or waits for memory or work, nor copy
+/// from or to the host.
+thread_local cudaStream_t captured = nullptr;
+cudaError_t unless_capturing(const std::function<cudaError_t()>& call) { return captured ? cudaErrorStreamCaptureUnsupported : call(); }
+
 /// SIMMIM_EMULATION_LOSE=n: the n-th kernel or graph that sees the variable fails as if it had touched a wrong address,
 /// and so does everything after it.
 std::atomic<bool> lost{false};
@@ -130,7 +135,9 @@ cudaError_t enqueue(cudaStream_t stream, const char* what, std::function<void()>
 
 }  // namespace simmim::emulation
 
+using simmim::emulation::captured;
 using simmim::emulation::memory;
+using simmim::emulation::unless_capturing;
 
 const char* cudaGetErrorName(cudaError_t error) {
   switch (error) {
@@ -140,6 +147,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
     case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
+    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
     default: return "cudaErrorUnknown";
   }
 }
@@ -160,14 +168,20 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) { return memory.info(free, total), cudaSuccess; }
-cudaError_t cudaMalloc(void** data, size_t bytes) { return memory.allocate(data, bytes); }
-cudaError_t cudaFree(void* data) { return memory.release(data); }
-cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
-  *data = std::malloc(bytes);
-  return *data ? cudaSuccess : cudaErrorMemoryAllocation;
+cudaError_t cudaMalloc(void** data, size_t bytes) {
+  return unless_capturing([&] { return memory.allocate(data, bytes); });
 }
-cudaError_t cudaFreeHost(void* data) { return std::free(data), cudaSuccess; }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+cudaError_t cudaFree(void* data) {
+  return unless_capturing([&] { return memory.release(data); });
+}
+cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
+  return unless_capturing([&] { return (*data = std::malloc(bytes)) ? cudaSuccess : cudaErrorMemoryAllocation; });
+}
+cudaError_t cudaFreeHost(void* data) {
+  return unless_capturing([&] { return std::free(data), cudaSuccess; });
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (stream->capturing && kind != cudaMemcpyDeviceToDevice) return cudaErrorStreamCaptureUnsupported;
   return simmim::emulation::enqueue_unless(simmim::emulation::lost, stream, "cudaMemcpyAsync", [=] { std::memmove(to, from, bytes); });
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
@@ -175,13 +189,21 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = std::make_unique<EmulatedStream>().release(), cudaSuccess; }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) { return std::unique_ptr<EmulatedStream>(stream).reset(), cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return simmim::emulation::lost ? cudaErrorIllegalAddress : cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  return unless_capturing([] { return simmim::emulation::lost ? cudaErrorIllegalAddress : cudaSuccess; });
+}
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = std::make_unique<EmulatedEvent>().release(), cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  return unless_capturing([] { return cudaSuccess; });
+}
 cudaError_t cudaEventDestroy(cudaEvent_t event) { return std::unique_ptr<EmulatedEvent>(event).reset(), cudaSuccess; }
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) { return stream->capturing = std::make_unique<EmulatedGraph>().release(), cudaSuccess; }
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  captured = stream;
+  return stream->capturing = std::make_unique<EmulatedGraph>().release(), cudaSuccess;
+}
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  captured = nullptr;
   *graph = stream->capturing;
   stream->capturing = nullptr;
   return *graph ? cudaSuccess : cudaErrorInvalidValue;

@@ -187,6 +187,7 @@ void check_faults() {
   expect_error("a write behind shared memory is found", "wrote outside its 128 bytes of shared memory", [&] { launch(stream(), &write_outside_shared, Grid{dim3(1), dim3(32), 128}, y.get()); });
   expect_error("a barrier that half of the block reaches is found", "16 of 32 threads wait at a barrier", [&] { launch(stream(), &barrier_for_half, Grid{dim3(1), dim3(32)}); });
   expect_error("a warp operation that lacks lanes is found", "20 in a warp operation", [&] { launch(stream(), &shuffle_without_everybody, Grid{dim3(1), dim3(32)}, z.get()); });
+  expect_error("a grid without blocks is refused", "cudaErrorInvalidConfiguration", [&] { launch(stream(), &barrier_for_half, Grid{dim3(0), dim3(32)}); });
   expect_error("more shared memory than a block has is refused", "cudaErrorInvalidConfiguration", [&] { launch(stream(), &race, Grid{dim3(1), dim3(32), 1 << 20}, y.get()); });
   report("a missing barrier shows in another order", !same_in_every_order([&] {
            launch(stream(), &race, Grid{dim3(1), dim3(32), 128}, y.get());
@@ -218,6 +219,24 @@ void check_graph() {
   report("a captured launch runs with its graph, each time", waited && y.get()[0] == ((3.5f) * 1.5f * 1.5f + 1) * 1.5f + 2);
 }
 
+/// What a graph cannot hold is refused while one is recorded, and only then.
+void check_capture() {
+  Memory<float> y(4);
+  float host[4] = {};
+  void* data = nullptr;
+  cudaGraph_t graph = nullptr;
+  const cudaStream_t handle = stream().handle;
+  const auto refused = [](cudaError_t status) { return status == cudaErrorStreamCaptureUnsupported; };
+  SIMMIM_CUDA_CALL(cudaStreamBeginCapture(handle, cudaStreamCaptureModeThreadLocal));
+  report("a capture refuses to allocate and free", refused(cudaMalloc(&data, 4)) && refused(cudaFree(y.get())) && refused(cudaHostAlloc(&data, 4, cudaHostAllocDefault)));
+  report("a capture refuses to wait", refused(cudaStreamSynchronize(handle)));
+  report("a capture refuses copies from and to the host", refused(cudaMemcpyAsync(y.get(), host, 4, cudaMemcpyHostToDevice, handle)) && refused(cudaMemcpyAsync(host, y.get(), 4, cudaMemcpyDeviceToHost, handle)));
+  const bool takes = cudaMemcpyAsync(y.get() + 1, y.get(), 4, cudaMemcpyDeviceToDevice, handle) == cudaSuccess && cudaMemsetAsync(y.get(), 0, 4, handle) == cudaSuccess;
+  SIMMIM_CUDA_CALL(cudaStreamEndCapture(handle, &graph));
+  SIMMIM_CUDA_CALL(cudaGraphDestroy(graph));
+  report("a capture takes copies and fills on the device", takes && cudaStreamSynchronize(handle) == cudaSuccess);
+}
+
 }  // namespace
 }  // namespace simmim::cuda
 
@@ -229,6 +248,7 @@ int main() {
   check_sort();
   check_faults();
   check_graph();
+  check_capture();
   printf("%d failed\n", failures);
   return failures > 0;
 }
