@@ -150,8 +150,8 @@ bool has_values(Environment& environment, const KernelInfo& kernel, void* args) 
 /// Fills the f32 copies of bf16 inputs, by calls of `cast` like any other: `run` takes their arguments.
 template <class Run>
 void widen_inputs(Environment& environment, const CallMemory& memory, const Run& run) {
-  for (int i = 0; i < memory.widenings(); i++) {
-    const Cast cast{memory.widening(i).half, memory.widening(i).wide, false};
+  for (const CallMemory::Widening& widening : memory.widenings()) {
+    const Cast cast{widening.half, widening.wide, false};
     run(cast_kernel(), kernel_at(cast_kernel()), &cast);
     environment.widenings++;
   }

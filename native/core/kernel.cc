@@ -33,16 +33,15 @@ static std::string dtype_list(DTypes accepted) {
   return out;
 }
 
-Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, StorageTable& storages, CallMemory& memory) {
+void take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, StorageTable& storages, CallMemory& memory, Tensor& tensor) {
   int32_t* head = mail.take_words(2);
   const Handle handle = head[0];
-  Tensor tensor;
   take_shape(mail, name, tensor.shape);
   const bool output = role == Role::out || role == Role::optional_out;
   const bool optional = role == Role::optional_in || role == Role::optional_out || role == Role::optional_inout;
   if (handle == -1) {
     if (!optional) fail("%s is missing", name);
-    return tensor;
+    return;
   }
   if (output && handle == 0) {
     if (head[1] < 0 || head[1] >= kDTypes) fail("%s has the unknown dtype %d", name, head[1]);
@@ -53,7 +52,7 @@ Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Sto
     storages.touch(made);
     note_written(storages.get(made));
     tensor.data = storages.get(made).data;
-    return tensor;
+    return;
   }
   const StorageTable::Slot& slot = storages.get(handle);
   if (slot.device != mail.device) fail("%s is on %s, the call runs on %s", name, storages.arena(slot.device).device().name().c_str(), storages.arena(mail.device).device().name().c_str());
@@ -66,7 +65,6 @@ Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Sto
   storages.touch(handle);
   if (!input) note_written(slot);
   if (widens) tensor = memory.widen(tensor, mail.device);
-  return tensor;
 }
 
 Ints take_ints(Mail& mail, const char* name) {

@@ -86,7 +86,7 @@ class CallMemory {
   CallMemory(const CallMemory&) = delete;
   CallMemory& operator=(const CallMemory&) = delete;
   ~CallMemory() {
-    for (int i = 0; i < widenings_; i++) storages_.release(widened_[i].handle);
+    for (const Widening& widening : widened_) storages_.release(widening.handle);
     if (committed_) return;
     for (int i = 0; i < outputs_; i++) {
       storages_.release(handles_[i]);
@@ -107,17 +107,15 @@ class CallMemory {
   };
   /// An f32 tensor in place of a bf16 one.
   Tensor widen(const Tensor& half, int device) {
-    if (widenings_ == kMax) fail_as("internal", "more than %d bf16 inputs", kMax);
-    Tensor wide = half;
+    widened_.push_back({half, half, 0});  // handle 0: nothing to release yet
+    auto& [_, wide, handle] = widened_.back();
     wide.dtype = DType::f32;
-    const Handle handle = storages_.allocate(DType::f32, wide.bytes(), device);
+    handle = storages_.allocate(DType::f32, wide.bytes(), device);
     wide.data = storages_.get(handle).data;
     storages_.touch(handle);
-    widened_[widenings_++] = {half, wide, handle};
     return wide;
   }
-  int widenings() const { return widenings_; }
-  const Widening& widening(int i) const { return widened_[i]; }
+  const std::vector<Widening>& widenings() const { return widened_; }
 
  private:
   static constexpr int kMax = 16;
@@ -126,18 +124,17 @@ class CallMemory {
   int32_t* slots_[kMax];
   int outputs_ = 0;
   bool committed_ = false;
-  Widening widened_[kMax];
-  int widenings_ = 0;
+  std::vector<Widening> widened_;
 };
 
-/// Decodes one tensor argument; not a template, so it exists once.
-Tensor take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, StorageTable& storages, CallMemory& memory);
+/// Decodes one tensor argument into its place, which is empty; not a template, so it exists once.
+void take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, StorageTable& storages, CallMemory& memory, Tensor& tensor);
 Ints take_ints(Mail& mail, const char* name);
 
 template <class K, class T>
 void take(K& k, const Field<K, T>& field, Mail& mail, StorageTable& storages, CallMemory& memory) {
   if constexpr (std::is_same_v<T, Tensor>) {
-    k.*field.member = take_tensor(mail, field.name, field.role, field.dtypes, storages, memory);
+    take_tensor(mail, field.name, field.role, field.dtypes, storages, memory, k.*field.member);
   } else if constexpr (std::is_same_v<T, Ints>) {
     k.*field.member = take_ints(mail, field.name);
   } else {
