@@ -77,17 +77,19 @@ export interface Result {
 }
 
 /**
- * Rounds in which every contestant runs in turn, so that a busy machine disturbs all alike. Each has been set
- * up and has run once before (that first run is not counted). Returns medians per contestant, in order.
+ * Rounds in which every contestant runs in turn, so that a busy machine disturbs all alike. Each has been set up and has
+ * run twice before, not counted: the first run allocates, and a trainer records its step in the second. Returns medians per
+ * contestant, in order, and the value of the first run.
  */
 export async function interleave(servers: readonly Server[], setup: (server: Server) => object, rounds: number, repeats = 1): Promise<Result[]> {
   const errors = new Map<Server, string>();
   const values = new Map<Server, number | null | undefined>();
   for (const server of servers) {
     const ready = await server.ask(setup(server));
-    const warm = ready.error ? ready : await server.ask({ cmd: 'run', repeats: 1 });
-    if (warm.error) errors.set(server, warm.error);
-    values.set(server, warm.value);
+    const first = ready.error ? ready : await server.ask({ cmd: 'run', repeats: 1 });
+    const second = first.error ? first : await server.ask({ cmd: 'run', repeats: 1 });
+    if (second.error) errors.set(server, second.error);
+    values.set(server, first.value);
   }
   const seconds = new Map<Server, number[]>(servers.map((s) => [s, []]));
   const hosts = new Map<Server, number[]>(servers.map((s) => [s, []]));

@@ -67,7 +67,7 @@ void Queue::settle(Waiter* waiter, const Error* failure) {
   else deferred.Resolve(result);
 }
 
-/// Unlocked while the job runs.
+/// Unlocked while the job runs and while its end is told.
 void Queue::run_oldest(std::unique_lock<std::mutex>& lock) {
   Job job = std::move(jobs_.front());
   jobs_.pop_front();
@@ -79,7 +79,10 @@ void Queue::run_oldest(std::unique_lock<std::mutex>& lock) {
   running_ = false;
   order_.done.fetch_add(1, std::memory_order_release);
   finished_.notify_all();
-  if (job.waiter) to_js_.NonBlockingCall([this, waiter = job.waiter, failure](Napi::Env, Napi::Function) { settle(waiter, failure.get()); });
+  if (!job.waiter) return;
+  lock.unlock();  // the JavaScript thread may take the processor of this one at once, and would then wait for the lock
+  to_js_.NonBlockingCall([this, waiter = job.waiter, failure](Napi::Env, Napi::Function) { settle(waiter, failure.get()); });
+  lock.lock();
 }
 
 void Queue::work_off() {
@@ -92,6 +95,7 @@ void Queue::work_off() {
 }
 
 void Queue::wait_for(uint64_t ticket) {
+  if (order_.is_done(ticket)) return;
   for (int spins = 0; spins < kSpins && running_ && !order_.is_done(ticket); spins++) std::this_thread::yield();
   std::unique_lock<std::mutex> lock(mutex_);
   while (!order_.is_done(ticket)) {

@@ -94,6 +94,18 @@ describe('a recorded function', () => {
     x.dispose();
   });
 
+  it('keeps no copy on the host of what replays change', async () => {
+    const x = tf.keep(tf.tensor1d([3, 1], 'int32'));
+    const next = new RecordedFunction('next', backend, () => [tf.add(x, tf.onesLike(x))], { inputs: () => ({ x }) });
+    for (let run = 0; run < 4; run++) {
+      backend.writeInto(x, Int32Array.of(run, run));
+      const [y] = (await next.run()) as [tf.Tensor];
+      expect([...tf.tidy(() => tf.broadcastArgs(y, y).dataSync())]).toEqual([run + 1, run + 1]); // a kernel that runs in JavaScript
+    }
+    next.dispose();
+    x.dispose();
+  });
+
   it('guards the tensors it was recorded with', async () => {
     let x = tf.keep(tf.tensor(values(8, 0)));
     const state = tf.variable(tf.tensor(values(8, 1)));

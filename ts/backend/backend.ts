@@ -231,7 +231,7 @@ export class NativeBackend extends tf.KernelBackend {
     copy.live = true; // reclaimed by the garbage collector: nobody else knows it
     return copy;
   }
-  /** As ref, for a tensor that the kernel changes in place: host copies become void. */
+  /** As ref, for a tensor that the kernel changes in place: its host copy becomes void, and no other is kept. */
   refInPlace(info: tf.TensorInfo, shape: readonly number[] = info.shape): NativeTensor {
     const ref = this.ref(info, shape);
     const record = ref.storage as DataRecord;
@@ -251,7 +251,7 @@ export class NativeBackend extends tf.KernelBackend {
    * other's in-place changes, and the memory lives until the last of them is disposed.
    */
   view(info: tf.TensorInfo, offset: number, shape: readonly number[]): tf.TensorInfo {
-    (this.ref(info).storage as DataRecord).changing = true;
+    this.refInPlace(info);
     const out = this.frozenView(info, offset, shape);
     (out.dataId as DataRecord).changing = true;
     return out;

@@ -62,7 +62,7 @@ export class RecordedFunction implements Runnable {
     if (this.program !== undefined) {
       this.guard();
       if (process.env.SIMMIM_CHECK_PROGRAM === '1') await this.checkedReplay(this.program);
-      else await this.replay(this.program);
+      else await loadAddon().replay(this.program);
       return this.outputs;
     }
     const record = this.runs++ >= EAGER_RUNS;
@@ -80,6 +80,8 @@ export class RecordedFunction implements Runnable {
       const handles = outputs.map((output) => this.backend.ref(output).storage.handle);
       this.program = addon.endRecording(Int32Array.from(handles));
       this.handles = new Map(this.given().map(([name, tensor]) => [name, this.handleOf(tensor)]));
+      // Replays change them where nobody sees it: no copy of them may be kept on the host.
+      for (const tensor of [...outputs, ...Object.values(this.tensors.state?.() ?? {})]) this.backend.refInPlace(tensor);
       return outputs;
     } catch (error) {
       addon.abortRecording();
@@ -88,13 +90,6 @@ export class RecordedFunction implements Runnable {
     } finally {
       setRecording(false);
     }
-  }
-
-  private async replay(program: number): Promise<void> {
-    const done = loadAddon().replay(program);
-    // Cached host copies are of the last run.
-    for (const tensor of [...this.outputs, ...Object.values(this.tensors.state?.() ?? {})]) this.backend.refInPlace(tensor);
-    await done;
   }
 
   private given(): [string, tf.Tensor][] {
@@ -117,7 +112,7 @@ export class RecordedFunction implements Runnable {
     const state = this.tensors.state?.() ?? {};
     const values = (tensors: readonly tf.Tensor[]): tf.TypedArray[] => tensors.map((t) => t.dataSync().slice());
     const before = values(Object.values(state));
-    await this.replay(program);
+    await loadAddon().replay(program);
     const replayed = [...values(Object.values(state)), ...values(this.outputs)];
     Object.values(state).forEach((tensor, i) => this.backend.writeInto(tensor, before[i] as Float32Array | Int32Array));
     const outputs = runEagerly(this.body);

@@ -22,7 +22,7 @@ export class DataRecord implements NativeStorage {
   refCount = 1;
   /** False once disposed or moved to another backend. */
   live = true;
-  /** True when the memory is changed in place by kernels: a slice of it must be a copy. */
+  /** True when the memory is changed in place by kernels: a slice of it must be a copy, and copies on the host are not kept. */
   changing = false;
   /** Host values: the caller's own array before first native use, a JavaScript kernel's result, or a read cache. */
   host: tf.BackendValues | null = null;
@@ -101,15 +101,14 @@ export function cachedValues(record: DataRecord): tf.BackendValues | null {
   return record.host;
 }
 
-/** The values on the host, copied from native memory and kept when they are only there. */
+/** The values on the host, copied from native memory when they are only there; the copy is kept unless the memory changes. */
 export function hostValues(record: DataRecord): tf.BackendValues | null {
-  cachedValues(record);
-  if (record.host === null && record.handle !== 0) {
-    const target = emptyHostArray(record.tfDtype, record.count);
-    loadAddon().readInto(record.handle, target);
-    record.host = target;
-  }
-  return record.host;
+  const cached = cachedValues(record);
+  if (cached !== null || record.handle === 0) return cached;
+  const target = emptyHostArray(record.tfDtype, record.count);
+  loadAddon().readInto(record.handle, target);
+  if (!record.changing) record.host = target;
+  return target;
 }
 
 /**

@@ -310,10 +310,7 @@ class NativeFlatBuffers extends FlatBuffers {
   override clipGradients(norm: tf.Scalar, clip: number): void {
     gradClip(this.flat, norm, clip);
   }
-  override publish(): void {
-    // Kernels that run on the host keep a copy of what they read: after an update those are void.
-    for (const { parameter } of this.slots) this.backend.refInPlace(parameter.value);
-  }
+  override publish(): void {} // they are views
   override get gradientState(): Record<string, tf.Tensor> {
     return { gradients: this.flat };
   }
