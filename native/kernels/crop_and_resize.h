@@ -15,11 +15,11 @@ struct BoxAxis {
   double low, high, scale;
   bool nearest;
   SIMMIM_INLINE BoxAxis(float from, float to, int64_t size, int64_t steps, bool round) : in(size), out(steps), low(from), high(to), nearest(round) {
-    scale = steps > 1 ? rounded((high - low) * static_cast<double>(size - 1)) / static_cast<double>(steps - 1) : 0;
+    scale = steps > 1 ? rounded_product(high - low, static_cast<double>(size - 1)) / static_cast<double>(steps - 1) : 0;
   }
   SIMMIM_INLINE Tap operator[](int64_t i) const {
     const double last = static_cast<double>(in - 1);
-    const double at = out > 1 ? rounded(low * last) + rounded(static_cast<double>(i) * scale) : 0.5 * (low + high) * last;
+    const double at = out > 1 ? rounded_product(low, last) + rounded_product(static_cast<double>(i), scale) : rounded_product(0.5 * (low + high), last);
     if (!(at >= 0 && at <= last)) return {-1, 0, 0};
     return nearest ? tap_at(round_half_up(at), in) : tap_at(at, in);
   }

@@ -2,6 +2,7 @@
 
 #include "../cpu/bisect.h"
 #include "../cpu/thread_pool.h"
+#include "rounded_product.h"
 
 namespace simmim::SIMMIM_ISA {
 
@@ -23,8 +24,7 @@ void run(const Multinomial& k) {
   double s0 = k.s0, s1 = k.s1, s2 = k.s2;
   int32_t carry = k.carry;
   for (int64_t m = 0; m < samples; m++) {
-    volatile double product = 2091639 * s0;  // rounded before the carry comes in, as the generator is defined
-    const double t = product + carry * 0x1p-32;
+    const double t = rounded_product(2091639, s0) + carry * 0x1p-32;  // as the generator is defined
     carry = static_cast<int32_t>(t);
     s0 = s1, s1 = s2, s2 = t - carry;
     draws[m] = s2;

@@ -2,6 +2,7 @@
 
 #include "../cuda/bisect.cuh"
 #include "../cuda/launch.cuh"
+#include "rounded_product.h"
 
 namespace simmim::cuda {
 
@@ -17,8 +18,7 @@ struct MakeDraws {
     double a = s0, b = s1, c = s2;
     int32_t over = carry;
     for (int64_t m = 0; m < samples; m++) {
-      volatile double product = 2091639 * a;  // rounded before the carry comes in, as the generator is defined
-      const double t = product + over * 0x1p-32;
+      const double t = rounded_product(2091639, a) + over * 0x1p-32;  // as the generator is defined
       over = static_cast<int32_t>(t);
       a = b, b = c, c = t - over;
       draws[m] = c;

@@ -8,6 +8,7 @@
 // all others at once.
 #pragma once
 #include "../core/kernel.h"
+#include "rounded_product.h"
 
 namespace simmim {
 
@@ -19,7 +20,7 @@ struct BoxCorners {
   static SIMMIM_INLINE double upper(double a, double b) { return a != a || a > b ? a : b; }
   static SIMMIM_INLINE BoxCorners of(const float* b) {
     BoxCorners c{lower(b[0], b[2]), lower(b[1], b[3]), upper(b[0], b[2]), upper(b[1], b[3]), 0};
-    c.area = (c.bottom - c.top) * (c.right - c.left);
+    c.area = rounded_product(c.bottom - c.top, c.right - c.left);
     return c;
   }
   /// Intersection over union.
@@ -27,7 +28,7 @@ struct BoxCorners {
     if (area <= 0 || o.area <= 0) return 0;
     const double height = lower(bottom, o.bottom) - upper(top, o.top), width = lower(right, o.right) - upper(left, o.left);
     if (height <= 0 || width <= 0) return 0;
-    const double common = height * width;
+    const double common = rounded_product(height, width);
     return common / (area + o.area - common);
   }
 };

@@ -69,10 +69,16 @@ struct PixelsRound {
   }
   /// Channel c between them, `fill` for those outside.
   SIMMIM_INLINE T operator()(int64_t c, float fill) const {
-    return pixel_value<T>(up * (over * value(top_left, c, fill) + right * value(top_right, c, fill)) + down * (over * value(bottom_left, c, fill) + right * value(bottom_right, c, fill)));
+    const double top = between(over, value(top_left, c, fill), right, value(top_right, c, fill));
+    return pixel_value<T>(between(up, top, down, between(over, value(bottom_left, c, fill), right, value(bottom_right, c, fill))));
   }
 
  private:
+  /// Integers are truncated, so that the last bit decides where neighbours are equal.
+  static SIMMIM_INLINE double between(double near, double a, double far, double b) {
+    if constexpr (__is_same(T, float)) return near * a + far * b;
+    else return rounded_product(near, a) + rounded_product(far, b);
+  }
   static SIMMIM_INLINE double value(const T* p, int64_t c, float fill) { return p ? static_cast<double>(p[c]) : static_cast<double>(fill); }
 };
 

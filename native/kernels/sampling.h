@@ -2,6 +2,7 @@
 // in doubles and rounded as tfjs rounds them.
 #pragma once
 #include "../core/kernel.h"
+#include "rounded_product.h"
 
 namespace simmim {
 
@@ -11,11 +12,6 @@ struct Tap {
   float fraction;
 };
 
-/// Keeps a product from being fused with the sum it goes into, which would round once instead of twice.
-SIMMIM_INLINE double rounded(double product) {
-  volatile double value = product;
-  return value;
-}
 /// To the nearest integer, halves upwards.
 SIMMIM_INLINE double round_half_up(double v) {
   const double below = __builtin_floor(v);
@@ -41,7 +37,7 @@ struct ResizeAxis {
     ratio = static_cast<double>(from - less) / static_cast<double>(to - less);
   }
   SIMMIM_INLINE Tap operator[](int64_t i) const {
-    const double scaled = rounded(ratio * (half_pixel_centers ? static_cast<double>(i) + 0.5 : static_cast<double>(i)));
+    const double scaled = rounded_product(ratio, half_pixel_centers ? static_cast<double>(i) + 0.5 : static_cast<double>(i));
     if (!nearest) return tap_at(half_pixel_centers ? scaled - 0.5 : scaled, in);
     const double at = align_corners ? round_half_up(scaled) : __builtin_floor(scaled), last = static_cast<double>(in - 1);
     const int32_t n = static_cast<int32_t>(at > last ? last : at);

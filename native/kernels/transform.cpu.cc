@@ -35,13 +35,13 @@ void transform(const Transform& k) {
 template <class T>
 void rotate(const Rotate& k) {
   const int64_t h = k.x.dim(1), w = k.x.dim(2), c = k.x.dim(3);
-  // Products of columns are kept in memory, those of a row are rounded: sums must not be fused with them (sampling.h).
+  // Products of columns are kept in memory, those of a row are rounded: sums must not be fused with them.
   double *cosines = static_cast<double*>(k.workspace), *sines = cosines + w;
   for (int64_t i = 0; i < w; i++) cosines[i] = (static_cast<double>(i) - k.center_x) * k.cosine, sines[i] = (static_cast<double>(i) - k.center_x) * k.sine;
   parallel_ranges(k.x.dim(0) * h, 4096 / (w * (c + 2) + 1) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
       const Picture<T> picture{k.x.as<T>() + r / h * h * w * c, h, w, c};
-      const double from_center = static_cast<double>(r % h) - k.center_y, sine = rounded(from_center * k.sine), cosine = rounded(from_center * k.cosine);
+      const double from_center = static_cast<double>(r % h) - k.center_y, sine = rounded_product(from_center, k.sine), cosine = rounded_product(from_center, k.cosine);
       T* y = k.y.as<T>() + r * w * c;
       for (int64_t i = 0; i < w; i++, y += c) {
         const T* from = picture.nearest(sines[i] + cosine + k.center_y, cosines[i] - sine + k.center_x);

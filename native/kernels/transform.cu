@@ -46,7 +46,7 @@ void transform(const Transform& k, Stream& stream) {
 }
 
 /// Distances from the centre times sine and cosine, of the columns and then of the rows. They are kept in memory: sums must not
-/// be fused with the products (sampling.h).
+/// be fused with the products.
 struct TurnedDistances {
   double *sines, *cosines;
   double sine, cosine, center_x, center_y;

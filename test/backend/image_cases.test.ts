@@ -76,6 +76,25 @@ describe('pictures against the cpu backend', () => {
     const [name, f] = d.pick(ops);
     return [`${name} of ${n}: ${most} ${iou} ${score} ${sigma}`, f];
   });
+
+  // What a + b c is rounded to decides: equal whole numbers are cut off below or not, two boxes overlap by exactly the threshold.
+  family('transforms of equal whole numbers', 0, (d) => {
+    const value = 1 + d.integer(250);
+    const t = [1, 0, d.integer(1000) / 777, 0, 1, d.integer(1000) / 777, d.integer(100) / 7777, d.integer(100) / 7777];
+    const attrs = { interpolation: 'bilinear', fillMode: 'nearest', fillValue: 0, outputShape: [6, 6] };
+    return [`${value} by ${t}`, () => tf.engine().runKernel('Transform', { image: tf.fill([1, 6, 6, 2], value, 'int32'), transforms: tf.tensor2d(t, [1, 8]) }, attrs) as tf.Tensor];
+  });
+
+  family('suppression at the threshold', 0, (d) => {
+    const corner = (): number => Math.fround(d.integer(1000) / 777);
+    const [top, left] = [corner() / 1000, corner() / 1000].map(Math.fround) as Size; // far from the other corners, so that sides have more bits than a float
+    const boxes = Array.from({ length: 2 }, () => [top, left, 100 * (1 + corner()), 100 * (1 + corner())].map(Math.fround));
+    const [a, b] = boxes as [[number, number, number, number], [number, number, number, number]];
+    const area = (box: readonly number[]): number => ((box[2] as number) - top) * ((box[3] as number) - left);
+    const common = area([top, left, Math.min(a[2], b[2]), Math.min(a[3], b[3])]);
+    const threshold = common / (area(a) + area(b) - common);
+    return [`${boxes.join(' ')} at ${threshold}`, () => tf.image.nonMaxSuppression(tf.tensor2d(boxes), tf.tensor1d([1, 0.5]), 2, threshold)];
+  });
 });
 
 describe('pictures where the cpu backend is no measure', () => {
