@@ -39,50 +39,52 @@ SIMMIM_DEVICE void multiply_16x8x16(float (&d)[4], const uint32_t (&a)[4], const
 #endif
 }
 
+/// Two neighbouring bf16 values.
+SIMMIM_DEVICE uint32_t pair_at(const uint16_t* p) { return *as_vector<const uint32_t>(p); }
+
 /// A from 16 rows of 16 values, `step` values from row to row; pairs must be 4-byte aligned.
 SIMMIM_DEVICE void load_a_16x16(uint32_t (&a)[4], const uint16_t* from, int step) {
   const uint16_t* p = from + lane_id() / 4 * step + lane_id() % 4 * 2;
-  a[0] = *reinterpret_cast<const uint32_t*>(p);
-  a[1] = *reinterpret_cast<const uint32_t*>(p + 8 * step);
-  a[2] = *reinterpret_cast<const uint32_t*>(p + 8);
-  a[3] = *reinterpret_cast<const uint32_t*>(p + 8 * step + 8);
-}
-
-/// B from 16 rows of 8 values, `step` values from row to row.
-SIMMIM_DEVICE void load_b_16x8(uint32_t (&b)[2], const uint16_t* from, int step) {
-  const uint16_t* p = from + lane_id() % 4 * 2 * step + lane_id() / 4;
-  b[0] = p[0] | static_cast<uint32_t>(p[step]) << 16;
-  b[1] = p[8 * step] | static_cast<uint32_t>(p[9 * step]) << 16;
+  a[0] = pair_at(p);
+  a[1] = pair_at(p + 8 * step);
+  a[2] = pair_at(p + 8);
+  a[3] = pair_at(p + 8 * step + 8);
 }
 
 /// B from its transpose, 8 rows of 16 values (as K is for Q K^T); pairs must be 4-byte aligned.
 SIMMIM_DEVICE void load_b_transposed(uint32_t (&b)[2], const uint16_t* from, int step) {
   const uint16_t* p = from + lane_id() / 4 * step + lane_id() % 4 * 2;
-  b[0] = *reinterpret_cast<const uint32_t*>(p);
-  b[1] = *reinterpret_cast<const uint32_t*>(p + 8);
+  b[0] = pair_at(p);
+  b[1] = pair_at(p + 8);
 }
 
-/// The same B from shared memory by one instruction; rows must be 16-byte aligned.
-SIMMIM_DEVICE void load_b_shared(uint32_t (&b)[2], const uint16_t* from, int step) {
+/// Matrices of 8 x 8 values in shared memory, transposed: rows 0 to 7 of matrix i begin where lanes 8 i to 8 i + 7 say, each at a
+/// multiple of 16 bytes; a lane gets column g of each, rows 2t and 2t + 1.
+template <int kCount>
+SIMMIM_DEVICE void load_transposed(uint32_t (&to)[kCount], const uint16_t* row) {
+  static_assert(kCount == 2 || kCount == 4);
 #if defined(SIMMIM_CUDA_EMULATED)
-  load_b_16x8(b, from, step);
-#else
-  const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(from + lane_id() % 16 * step));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(b[0]), "=r"(b[1]) : "r"(at) : "memory");
-#endif
-}
-
-/// A from its transpose in shared memory, 16 rows (the columns of A) of 16 values; rows must be 16-byte aligned.
-SIMMIM_DEVICE void load_a_transposed(uint32_t (&a)[4], const uint16_t* from, int step) {
-#if defined(SIMMIM_CUDA_EMULATED)
-  for (int i = 0; i < 4; i++) {
-    const uint16_t* p = from + (lane_id() % 4 * 2 + i / 2 * 8) * step + lane_id() / 4 + i % 2 * 8;
-    a[i] = p[0] | static_cast<uint32_t>(p[step]) << 16;
+  const auto all = emulation::exchange(kAllLanes, &row, sizeof row);
+  for (int i = 0; i < kCount; i++) {
+    const unsigned first = static_cast<unsigned>(8 * i + lane_id() % 4 * 2);
+    const auto *upper = emulation::lane_value<const uint16_t*>(all, first), *lower = emulation::lane_value<const uint16_t*>(all, first + 1);
+    emulation::require_aligned(upper, 16);
+    emulation::require_aligned(lower, 16);
+    to[i] = upper[lane_id() / 4] | static_cast<uint32_t>(lower[lane_id() / 4]) << 16;
   }
 #else
-  const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(from + (lane_id() % 8 + lane_id() / 16 * 8) * step + lane_id() / 8 % 2 * 8));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3]) : "r"(at) : "memory");
+  const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  if constexpr (kCount == 2) asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "r"(at) : "memory");
+  else asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at) : "memory");
 #endif
+}
+
+/// B from 16 rows of 8 values in shared memory, `step` values from row to row.
+SIMMIM_DEVICE void load_b_16x8(uint32_t (&b)[2], const uint16_t* from, int step) { load_transposed(b, from + lane_id() % 16 * step); }
+
+/// A from its transpose in shared memory, 16 rows (the columns of A) of 16 values.
+SIMMIM_DEVICE void load_a_transposed(uint32_t (&a)[4], const uint16_t* from, int step) {
+  load_transposed(a, from + (lane_id() % 8 + lane_id() / 16 * 8) * step + lane_id() / 8 % 2 * 8);
 }
 
 }  // namespace simmim::cuda

@@ -18,6 +18,15 @@ SIMMIM_INLINE uint16_t float_to_bf16(float f) {
 #endif
 }
 
+/// For one access of sizeof(T) bytes: the address must be a multiple of that, which the emulation checks.
+template <class T, class P>
+SIMMIM_DEVICE T* as_vector(P* p) {
+#if defined(SIMMIM_CUDA_EMULATED)
+  emulation::require_aligned(p, sizeof(T));
+#endif
+  return reinterpret_cast<T*>(p);
+}
+
 SIMMIM_DEVICE float load(const float* p) { return *p; }
 SIMMIM_DEVICE float load(const uint16_t* p) { return bf16_to_float(*p); }
 SIMMIM_DEVICE void store(float* p, float v) { *p = v; }
@@ -35,12 +44,12 @@ struct Pack {
 template <class T>
 constexpr int kPack = 16 / static_cast<int>(sizeof(T));
 
-/// 16-byte accesses: p must be 16-byte aligned.
+/// 16-byte accesses.
 SIMMIM_DEVICE Pack<4> load_pack(const float* p) {
-  const float4 q = *reinterpret_cast<const float4*>(p);
+  const float4 q = *as_vector<const float4>(p);
   return {{q.x, q.y, q.z, q.w}};
 }
-SIMMIM_DEVICE void store_pack(float* p, const Pack<4>& v) { *reinterpret_cast<float4*>(p) = make_float4(v[0], v[1], v[2], v[3]); }
+SIMMIM_DEVICE void store_pack(float* p, const Pack<4>& v) { *as_vector<float4>(p) = make_float4(v[0], v[1], v[2], v[3]); }
 SIMMIM_DEVICE float low_bf16(unsigned pair) { return __uint_as_float(pair << 16); }
 SIMMIM_DEVICE float high_bf16(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
 SIMMIM_DEVICE unsigned bf16_pair(float low, float high) {
@@ -53,11 +62,11 @@ SIMMIM_DEVICE unsigned bf16_pair(float low, float high) {
 #endif
 }
 SIMMIM_DEVICE Pack<8> load_pack(const uint16_t* p) {
-  const uint4 q = *reinterpret_cast<const uint4*>(p);
+  const uint4 q = *as_vector<const uint4>(p);
   return {{low_bf16(q.x), high_bf16(q.x), low_bf16(q.y), high_bf16(q.y), low_bf16(q.z), high_bf16(q.z), low_bf16(q.w), high_bf16(q.w)}};
 }
 SIMMIM_DEVICE void store_pack(uint16_t* p, const Pack<8>& v) {
-  *reinterpret_cast<uint4*>(p) = make_uint4(bf16_pair(v[0], v[1]), bf16_pair(v[2], v[3]), bf16_pair(v[4], v[5]), bf16_pair(v[6], v[7]));
+  *as_vector<uint4>(p) = make_uint4(bf16_pair(v[0], v[1]), bf16_pair(v[2], v[3]), bf16_pair(v[4], v[5]), bf16_pair(v[6], v[7]));
 }
 
 /// Whether 16-byte accesses are allowed at each of the addresses.

@@ -63,7 +63,7 @@ SIMMIM_DEVICE void update_pack(const Update& k, int64_t s, int64_t i) {
   store_pack(k.weights + i, w);
   store_pack(k.m + i, m);
   store_pack(k.v + i, v);
-  if (k.shadow) *reinterpret_cast<uint2*>(k.shadow + i) = make_uint2(bf16_pair(w[0], w[1]), bf16_pair(w[2], w[3]));
+  if (k.shadow) *as_vector<uint2>(k.shadow + i) = make_uint2(bf16_pair(w[0], w[1]), bf16_pair(w[2], w[3]));
 }
 
 /// A block looks for the segment of its piece once, each thread goes on from there.

@@ -45,7 +45,7 @@ bool by_tiles(const ImageMap& map, const HeadTensors<T>& t, const AttentionGrad*
     return false;
   } else {
     if (!tiles_can(map, t, gradient != nullptr, stream)) return false;
-    const TileShape shape{static_cast<int>(map.length), static_cast<int>(t.d)};
+    const TileShape shape = tile_shape(map, t);
     if (!gradient) {
       launch_tiles<4, 16>(map, t, shape, stream);
       return true;

@@ -31,8 +31,13 @@ struct WindowMap {
     return {(image * g.height + py) * g.width + px, WindowGeometry::region_of(ry, padded_h, g.wh, g.sh) * 3 + WindowGeometry::region_of(rx, padded_w, g.ww, g.sw), line};
   }
   /// Entry of the table for query q and key k.
-  SIMMIM_DEVICE int64_t entry(const Cell& q, const Cell& k) const { return q.line - k.line + (g.wh - 1) * (2 * g.ww - 1) + g.ww - 1; }
-  SIMMIM_DEVICE float added(int64_t head, const Cell& q, const Cell& k) const { return table[entry(q, k) * heads + head] + (q.region != k.region ? -100.0f : 0.0f); }
+  SIMMIM_DEVICE int32_t entry(const Cell& q, const Cell& k) const { return q.line - k.line + static_cast<int32_t>((g.wh - 1) * (2 * g.ww - 1) + g.ww - 1); }
+  SIMMIM_DEVICE float added(int64_t head, const Cell& q, const Cell& k) const { return table[entry(q, k) * heads + head] + apart(q, k); }
+  /// One head's biases, for a block that keeps them in shared memory.
+  SIMMIM_INLINE int64_t head_biases() const { return g.entries(); }
+  SIMMIM_DEVICE float head_bias(int64_t head, int64_t i) const { return table[i * heads + head]; }
+  SIMMIM_DEVICE float added(const float* biases, int64_t, const Cell& q, const Cell& k) const { return biases[entry(q, k)] + apart(q, k); }
+  static SIMMIM_DEVICE float apart(const Cell& q, const Cell& k) { return q.region != k.region ? -100.0f : 0.0f; }
 };
 
 /// Whole images with an optional bias matrix [heads, L, L].
@@ -44,6 +49,9 @@ struct ImageMap {
   SIMMIM_INLINE int64_t tokens() const { return length; }
   SIMMIM_DEVICE Cell cell(int64_t image, int64_t i) const { return {image * length + i, 0, static_cast<int32_t>(i)}; }
   SIMMIM_DEVICE float added(int64_t head, const Cell& q, const Cell& k) const { return bias ? bias[(head * length + q.line) * length + k.line] : 0.0f; }
+  SIMMIM_INLINE int64_t head_biases() const { return 0; }  // they are as many as the scores
+  SIMMIM_DEVICE float head_bias(int64_t, int64_t) const { return 0; }
+  SIMMIM_DEVICE float added(const float*, int64_t head, const Cell& q, const Cell& k) const { return added(head, q, k); }
 };
 
 /// The tensors of one call; `scales` [heads] makes the scores cosines.

@@ -1,5 +1,5 @@
-// Attention in bf16 on the tensor cores: one block for each (group of instances, head), a whole instance in shared memory, 16
-// queries for each warp. Scores stay in registers, all of a row where it fits (kChunk x 16 keys), otherwise chunk by chunk and
+// Attention in bf16 on the tensor cores: one block for each (group of instances, head), a whole instance and the head's table of
+// biases in shared memory, 16 queries for each warp. Scores stay in registers, all of a row where it fits (kChunk x 16 keys), otherwise chunk by chunk and
 // made again when they are needed: no online sums. The gradient puts the probabilities, then the gradients of the scores,
 // rounded to bf16, once through shared memory, where the warps that sum over queries read them.
 #pragma once
@@ -15,7 +15,7 @@ using TileTensors = HeadTensors<uint16_t>;
 /// Extents of one instance in shared memory: rows in whole tiles of 16, channels in whole runs of 32, rows apart by 16 bytes more
 /// so that the eight rows of a fragment lie in different banks.
 struct TileShape {
-  int n, d;
+  int n, d, biases;
   SIMMIM_INLINE int warps() const { return (n + 15) / 16; }
   SIMMIM_INLINE int rows() const { return warps() * 16; }
   SIMMIM_INLINE int width() const { return (d + 31) / 32 * 32; }
@@ -23,9 +23,14 @@ struct TileShape {
   SIMMIM_INLINE int score_step() const { return rows() + 8; }
   SIMMIM_INLINE size_t bytes(bool gradient) const {
     const size_t r = static_cast<size_t>(rows());
-    return r * (sizeof(Cell) + 8) + r * static_cast<size_t>(step()) * 2 * (gradient ? 4 : 3) + (gradient ? r * static_cast<size_t>(score_step()) * 2 : 0);
+    return r * (sizeof(Cell) + 8) + static_cast<size_t>(biases) * sizeof(float) + r * static_cast<size_t>(step()) * 2 * (gradient ? 4 : 3) + (gradient ? r * static_cast<size_t>(score_step()) * 2 : 0);
   }
 };
+
+template <class Map>
+TileShape tile_shape(const Map& map, const TileTensors& t) {
+  return {static_cast<int>(map.tokens()), static_cast<int>(t.d), static_cast<int>(map.head_biases())};
+}
 
 /// One instance and head in shared memory.
 struct Tiles {
@@ -34,6 +39,7 @@ struct Tiles {
   float *query_factors, *key_factors;   // [rows]: scores are factors times products
   uint16_t* parts[4];                   // q, k, v, dy: [rows, step], one behind the other
   uint16_t* scores;                     // [rows, score_step]
+  float* biases;                        // of the head, as the map has them
 
   SIMMIM_DEVICE Tiles(const TileShape& shape, bool gradient) : shape(shape) {
     cells = shared_memory<Cell>();
@@ -41,7 +47,15 @@ struct Tiles {
     key_factors = query_factors + shape.rows();
     parts[0] = reinterpret_cast<uint16_t*>(key_factors + shape.rows());
     for (int i = 1; i < 4; i++) parts[i] = parts[i - 1] + shape.rows() * shape.step();
-    scores = gradient ? parts[3] + shape.rows() * shape.step() : nullptr;
+    uint16_t* const behind = parts[gradient ? 3 : 2] + shape.rows() * shape.step();
+    scores = gradient ? behind : nullptr;
+    biases = reinterpret_cast<float*>(behind + (gradient ? shape.rows() * shape.score_step() : 0));
+  }
+
+  /// Before the first instance, whose loading has barriers.
+  template <class Map>
+  SIMMIM_DEVICE void load_biases(const Map& map, int64_t head) {
+    for (int i = static_cast<int>(threadIdx.x); i < shape.biases; i += static_cast<int>(blockDim.x)) biases[i] = map.head_bias(head, i);
   }
 
   template <class Map>
@@ -52,8 +66,8 @@ struct Tiles {
     for (int item = thread; item < (t.dy ? 4 : 3) * rows * runs; item += threads) {
       const int part = item / (rows * runs), i = item / runs % rows, c = item % runs * 8;
       uint4 values = make_uint4(0, 0, 0, 0);
-      if (cells[i].token >= 0 && c < shape.d) values = *reinterpret_cast<const uint4*>((part < 3 ? t.qkv + t.part(cells[i], head, part) : t.dy + t.mixed(cells[i], head)) + c);
-      *reinterpret_cast<uint4*>(parts[0] + (part * rows + i) * shape.step() + c) = values;
+      if (cells[i].token >= 0 && c < shape.d) values = *as_vector<const uint4>((part < 3 ? t.qkv + t.part(cells[i], head, part) : t.dy + t.mixed(cells[i], head)) + c);
+      *as_vector<uint4>(parts[0] + (part * rows + i) * shape.step() + c) = values;
     }
     __syncthreads();
     for (int item = thread; item < 2 * rows; item += threads) {
@@ -73,6 +87,8 @@ struct Tiles {
     __syncthreads();
   }
 };
+
+SIMMIM_DEVICE void store_pair(uint16_t* to, float a, float b) { *as_vector<uint32_t>(to) = bf16_pair(a, b); }
 
 /// What a warp's 16 rows have in common: two of them for each lane.
 struct RowPair {
@@ -124,14 +140,15 @@ struct Scores {
     for (int j = 0; j < 2 * kChunk; j++) {
       if (first + 8 * j >= tiles.shape.rows()) break;
       for (int half = 0; half < 2; half++)
-        *reinterpret_cast<uint32_t*>(tiles.scores + (r0 + fragment_row(2 * half)) * tiles.shape.score_step() + first + 8 * j + fragment_column(0)) = bf16_pair(v[j][2 * half], v[j][2 * half + 1]);
+        store_pair(tiles.scores + (r0 + fragment_row(2 * half)) * tiles.shape.score_step() + first + 8 * j + fragment_column(0), v[j][2 * half], v[j][2 * half + 1]);
     }
   }
 };
 
-/// The rows of one warp: their scores and probabilities.
-template <int kChunk, class Map>
+/// The rows of one warp: their scores and probabilities. Blocks of up to kWarps warps.
+template <int kChunk, int kWarps, class Map>
 struct WarpRows {
+  static constexpr bool kWhole = kWarps <= kChunk;  // all scores of a row in registers; the code of several chunks is not made
   const Map& map;
   const Tiles& tiles;
   int64_t head;
@@ -142,14 +159,14 @@ struct WarpRows {
     s.multiply(tiles.shape, tiles.parts[0], r0, tiles.parts[1], first);
     s.each(r0, first, [&](float& v, int row, int column, int) {
       const bool there = column < tiles.shape.rows() && tiles.cells[column < tiles.shape.rows() ? column : 0].token >= 0;
-      v = there ? v * tiles.query_factors[row] * tiles.key_factors[column] + map.added(head, tiles.cells[row], tiles.cells[column]) : -__builtin_inff();
+      v = there ? v * tiles.query_factors[row] * tiles.key_factors[column] + map.added(tiles.biases, head, tiles.cells[row], tiles.cells[column]) : -__builtin_inff();
     });
   }
   /// Leaves the scores of the last chunk in `s`.
   SIMMIM_DEVICE void measure(Scores<kChunk>& s) {
     RowPair sum{{0, 0}};
     peak = {{-__builtin_inff(), -__builtin_inff()}};
-    for (int first = 0; first < tiles.shape.rows(); first += 16 * kChunk) {
+    for (int first = 0; first < end(); first += 16 * kChunk) {
       scores(s, first);
       RowPair top = peak, part{{0, 0}};
       s.each(r0, first, [&](float& v, int, int, int half) { top.v[half] = fmaxf(top.v[half], v); });
@@ -167,7 +184,9 @@ struct WarpRows {
   SIMMIM_DEVICE void normalise(Scores<kChunk>& s) const {
     s.each(r0, 0, [&](float& v, int, int, int half) { v = v == -__builtin_inff() ? 0.0f : __expf(v - peak.v[half]) * scale.v[half]; });
   }
-  SIMMIM_DEVICE bool one_chunk() const { return tiles.shape.rows() <= 16 * kChunk; }
+  SIMMIM_DEVICE bool one_chunk() const { return kWhole || tiles.shape.rows() <= 16 * kChunk; }
+  /// Chunks begin below it.
+  SIMMIM_DEVICE int end() const { return kWhole ? 1 : tiles.shape.rows(); }
   SIMMIM_DEVICE void probabilities(Scores<kChunk>& s, int first) const {
     scores(s, first);
     normalise(s);
@@ -181,7 +200,7 @@ struct Channels {
     uint32_t b[2];
     SIMMIM_UNROLL
     for (int j = 0; j < 4; j++) {
-      load_b_shared(b, rows + 8 * j, step);
+      load_b_16x8(b, rows + 8 * j, step);
       multiply_16x8x16(v[j], a, b);
     }
   }
@@ -195,8 +214,6 @@ struct Channels {
   }
 };
 
-SIMMIM_DEVICE void store_pair(uint16_t* to, float a, float b) { *reinterpret_cast<uint32_t*>(to) = bf16_pair(a, b); }
-
 /// Instances [first, end) of a block's group.
 struct TileGroup {
   int64_t head, group, first, end;
@@ -208,7 +225,8 @@ template <int kChunk, int kWarps, class Map>
 __global__ void __launch_bounds__(kWarps * kWarpSize) attention_tiles(Map map, TileTensors t, TileShape shape, int64_t groups) {
   Tiles tiles(shape, false);
   const TileGroup group(groups, t.heads, map.instances());
-  WarpRows<kChunk, Map> rows{map, tiles, group.head, static_cast<int>(threadIdx.x / kWarpSize) * 16, {}, {}};
+  tiles.load_biases(map, group.head);
+  WarpRows<kChunk, kWarps, Map> rows{map, tiles, group.head, static_cast<int>(threadIdx.x / kWarpSize) * 16, {}, {}};
   for (int64_t instance = group.first; instance < group.end; instance++) {
     __syncthreads();
     tiles.load(map, t, instance, group.head);
@@ -217,7 +235,7 @@ __global__ void __launch_bounds__(kWarps * kWarpSize) attention_tiles(Map map, T
     if (rows.one_chunk()) rows.normalise(s);
     for (int c0 = 0; c0 < shape.width(); c0 += 32) {
       Channels out;
-      for (int first = 0; first < shape.rows(); first += 16 * kChunk) {
+      for (int first = 0; first < rows.end(); first += 16 * kChunk) {
         if (!rows.one_chunk()) rows.probabilities(s, first);
         SIMMIM_UNROLL
         for (int k = 0; k < kChunk; k++) {
@@ -277,30 +295,45 @@ SIMMIM_DEVICE float put_gradient(const Tiles& tiles, const TileTensors& t, int64
   return along.v[0] + along.v[1];
 }
 
+/// Blocks of so many warps that a multiprocessor is to hold: their registers, four partitions of 16384, must not be spilled, and
+/// enough of them hide what a block waits for while it loads.
+template <int kWarps>
+constexpr int kTileBlocks = kWarps <= 3 ? 5 : kWarps <= 4 ? 4 : 1;
+/// Runs of 16 keys whose gradients of probabilities are in registers beside kChunk runs of probabilities: all of them, or a part, so
+/// that they are made once more when the mean is known.
+template <int kChunk, int kWarps>
+constexpr int kTilePart = kChunk == 9 ? 3 : kWarps > 9 ? kChunk / 2 : kChunk;
+
 /// `bias_partial` [groups, heads, n, n] and `scale_partial` [groups, heads, warps], each optional.
 template <int kChunk, int kWarps, class Map>
-__global__ void __launch_bounds__(kWarps * kWarpSize) attention_tiles_gradient(Map map, TileTensors t, TileShape shape, int64_t groups, float* bias_partial, float* scale_partial) {
+__global__ void __launch_bounds__(kWarps * kWarpSize, kTileBlocks<kWarps>) attention_tiles_gradient(Map map, TileTensors t, TileShape shape, int64_t groups, float* bias_partial, float* scale_partial) {
   Tiles tiles(shape, true);
   const TileGroup group(groups, t.heads, map.instances());
+  tiles.load_biases(map, group.head);
   const int r0 = static_cast<int>(threadIdx.x / kWarpSize) * 16;
-  WarpRows<kChunk, Map> rows{map, tiles, group.head, r0, {}, {}};
+  WarpRows<kChunk, kWarps, Map> rows{map, tiles, group.head, r0, {}, {}};
   float* const dbias = bias_partial ? bias_partial + (group.group * t.heads + group.head) * shape.n * shape.n : nullptr;
   float along = 0;
   for (int64_t instance = group.first; instance < group.end; instance++) {
     __syncthreads();
     tiles.load(map, t, instance, group.head);
     // The probabilities, and the sum of p dp of each row.
-    Scores<kChunk> p, dp;
+    constexpr int kPart = kTilePart<kChunk, kWarps>;
+    Scores<kChunk> p;
+    Scores<kPart> dp;
     RowPair mean{{0, 0}};
     rows.measure(p);
     if (rows.one_chunk()) rows.normalise(p);
-    for (int first = 0; first < shape.rows(); first += 16 * kChunk) {
+    for (int first = 0; first < rows.end(); first += 16 * kChunk) {
       if (!rows.one_chunk()) rows.probabilities(p, first);
       p.put(tiles, r0, first);
-      dp.multiply(shape, tiles.parts[3], r0, tiles.parts[2], first);
       SIMMIM_UNROLL
-      for (int j = 0; j < 2 * kChunk; j++)
-        for (int e = 0; e < 4; e++) mean.v[e / 2] = fmaf(p.v[j][e], dp.v[j][e], mean.v[e / 2]);
+      for (int k = 0; k < kChunk; k += kPart) {
+        dp.multiply(shape, tiles.parts[3], r0, tiles.parts[2], first + 16 * k);
+        SIMMIM_UNROLL
+        for (int j = 0; j < 2 * kPart; j++)
+          for (int e = 0; e < 4; e++) mean.v[e / 2] = fmaf(p.v[2 * k + j][e], dp.v[j][e], mean.v[e / 2]);
+      }
     }
     for (int half = 0; half < 2; half++) mean.v[half] = quad_reduce(mean.v[half], Sum{});
     __syncthreads();
@@ -314,14 +347,15 @@ __global__ void __launch_bounds__(kWarps * kWarpSize) attention_tiles_gradient(M
     }
     __syncthreads();
     // The gradients of the scores.
-    for (int first = 0; first < shape.rows(); first += 16 * kChunk) {
-      if (!rows.one_chunk()) {
-        rows.probabilities(p, first);
-        dp.multiply(shape, tiles.parts[3], r0, tiles.parts[2], first);
-      }
+    for (int first = 0; first < rows.end(); first += 16 * kChunk) {
+      if (!rows.one_chunk()) rows.probabilities(p, first);
       SIMMIM_UNROLL
-      for (int j = 0; j < 2 * kChunk; j++)
-        for (int e = 0; e < 4; e++) p.v[j][e] *= dp.v[j][e] - mean.v[e / 2];
+      for (int k = 0; k < kChunk; k += kPart) {
+        if (kPart < kChunk || !rows.one_chunk()) dp.multiply(shape, tiles.parts[3], r0, tiles.parts[2], first + 16 * k);
+        SIMMIM_UNROLL
+        for (int j = 0; j < 2 * kPart; j++)
+          for (int e = 0; e < 4; e++) p.v[2 * k + j][e] *= dp.v[j][e] - mean.v[e / 2];
+      }
       p.put(tiles, r0, first);
       if (dbias)
         p.each(r0, first, [&](float& v, int row, int column, int) {
@@ -348,8 +382,7 @@ __global__ void __launch_bounds__(kWarps * kWarpSize) attention_tiles_gradient(M
 /// Whether the tiles can do it: bf16 with runs of eight channels at 16-byte addresses, an instance that fits into a block.
 template <class Map>
 bool tiles_can(const Map& map, const TileTensors& t, bool gradient, const Stream& stream) {
-  const TileShape shape{static_cast<int>(map.tokens()), static_cast<int>(t.d)};
-  return t.d % 8 == 0 && t.d <= 256 && map.tokens() <= kTileTokens && shape.bytes(gradient) <= stream.shared_limit && packs_allowed(t.qkv, t.dy, t.y, t.dqkv);
+  return t.d % 8 == 0 && t.d <= 256 && map.tokens() <= kTileTokens && tile_shape(map, t).bytes(gradient) <= stream.shared_limit && packs_allowed(t.qkv, t.dy, t.y, t.dqkv);
 }
 
 template <int kChunk, int kWarps, class Map>

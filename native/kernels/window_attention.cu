@@ -110,7 +110,7 @@ void forward(const WindowAttention& k, Stream& stream) {
   t.y = k.y.as<T>();
   const WindowMap map{window_geometry(k.qkv, k.window, k.shift), k.table.f32(), k.heads};
   if constexpr (sizeof(T) == 2)
-    if (tiles_can(map, t, false, stream)) return forward_by_tiles(map, t, {static_cast<int>(map.tokens()), static_cast<int>(t.d)}, stream);
+    if (tiles_can(map, t, false, stream)) return forward_by_tiles(map, t, tile_shape(map, t), stream);
   attend_rows(map, t, stream);
 }
 
@@ -122,7 +122,7 @@ void backward(const WindowAttentionGrad& k, Stream& stream) {
   t.numbers = static_cast<float*>(k.workspace);
   const WindowMap map{window_geometry(k.qkv, k.window, k.shift), k.table.f32(), k.heads};
   if constexpr (sizeof(T) == 2)
-    if (tiles_can(map, t, true, stream)) return backward_by_tiles(k, map, t, {static_cast<int>(map.tokens()), static_cast<int>(t.d)}, stream);
+    if (tiles_can(map, t, true, stream)) return backward_by_tiles(k, map, t, tile_shape(map, t), stream);
   const int64_t groups = map.g.cuda_groups(k.heads), pitch = map.g.entries() + 1;
   float* const partial = t.numbers + map.instances() * k.heads * map.tokens() * kRowNumbers;
   attend_rows_gradient(map, t, stream);

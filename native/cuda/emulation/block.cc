@@ -254,6 +254,7 @@ class SharedMemory {
 
 }  // namespace
 
+void fail_misaligned(const void* p, size_t bytes) { fail_as("internal", "an access of %zu bytes at address %p, which is no multiple of them", bytes, p); }
 int block_barrier(bool predicate) { return runner.barrier(predicate); }
 Exchanged exchange(uint32_t mask, const void* value, size_t bytes) { return runner.meet(mask, value, bytes); }
 

@@ -22,8 +22,15 @@ extern Coordinates at;
 /// Dynamic shared memory of the running block.
 extern unsigned char* shared_memory;
 
+[[noreturn]] void fail_misaligned(const void* p, size_t bytes);
+
 /// __syncthreads(); returns how many threads came with `predicate` true.
 int block_barrier(bool predicate);
+
+/// A vector access at an address that is no multiple of its bytes fails on a GPU; here it is an error.
+inline void require_aligned(const void* p, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(p) % bytes != 0) fail_misaligned(p, bytes);
+}
 
 /// What all lanes of `mask` brought to the same operation, by lane.
 using Exchanged = unsigned char (*)[kExchangeBytes];

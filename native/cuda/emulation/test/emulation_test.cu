@@ -118,10 +118,11 @@ void check_warp_operations() {
   report("votes", y.get()[32] == 0x9249);
 }
 
-/// D = A B of random bf16 values, 16 x 16 x 8, through fragments.
-__global__ void multiply_fragments(const uint16_t* a, const uint16_t* b, float* d) {
+/// D = A B of random bf16 values, 16 x 16 x 8, through fragments; `transposed`: A lies the other way round.
+__global__ void multiply_fragments(const uint16_t* a, const uint16_t* b, float* d, bool transposed) {
   uint32_t fa[4], fb[2];
-  load_a_16x16(fa, a, 16);
+  if (transposed) load_a_transposed(fa, a, 16);
+  else load_a_16x16(fa, a, 16);
   load_b_16x8(fb, b, 8);
   float sums[4] = {};
   multiply_16x8x16(sums, fa, fb);
@@ -132,15 +133,17 @@ void check_fragments() {
   Memory<float> d(16 * 8);
   for (int i = 0; i < 256; i++) a.get()[i] = float_to_bf16(static_cast<float>((i * 37) % 19 - 9));
   for (int i = 0; i < 128; i++) b.get()[i] = float_to_bf16(static_cast<float>((i * 53) % 23 - 11));
-  launch(stream(), &multiply_fragments, Grid{dim3(1), dim3(32)}, a.get(), b.get(), d.get());
-  bool right = true;
-  for (int i = 0; i < 16; i++)
-    for (int j = 0; j < 8; j++) {
-      float sum = 0;
-      for (int l = 0; l < 16; l++) sum += bf16_to_float(a.get()[i * 16 + l]) * bf16_to_float(b.get()[l * 8 + j]);
-      right = right && d.get()[i * 8 + j] == sum;
-    }
-  report("matrix fragments", right);
+  for (const bool transposed : {false, true}) {
+    launch(stream(), &multiply_fragments, Grid{dim3(1), dim3(32)}, a.get(), b.get(), d.get(), transposed);
+    bool right = true;
+    for (int i = 0; i < 16; i++)
+      for (int j = 0; j < 8; j++) {
+        float sum = 0;
+        for (int l = 0; l < 16; l++) sum += bf16_to_float(a.get()[transposed ? l * 16 + i : i * 16 + l]) * bf16_to_float(b.get()[l * 8 + j]);
+        right = right && d.get()[i * 8 + j] == sum;
+      }
+    report(transposed ? "matrix fragments of a transposed matrix" : "matrix fragments", right);
+  }
 }
 
 void check_sort() {
@@ -178,6 +181,12 @@ __global__ void barrier_for_half() {
 __global__ void shuffle_without_everybody(int* y) {
   if (threadIdx.x < 20) y[threadIdx.x] = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x), 0);
 }
+__global__ void load_pack_off_by_one(const float* x, float* y) { store_pack(y, load_pack(x + 1)); }
+__global__ void load_matrix_off_by_one(const uint16_t* b, uint32_t* y) {
+  uint32_t fragment[2];
+  load_b_16x8(fragment, b + 1, 8);
+  y[threadIdx.x] = fragment[0];
+}
 __global__ void read_before_writing(float* y) { y[threadIdx.x] = shared_memory<float>()[threadIdx.x]; }
 
 void check_faults() {
@@ -187,6 +196,10 @@ void check_faults() {
   expect_error("a write behind shared memory is found", "wrote outside its 128 bytes of shared memory", [&] { launch(stream(), &write_outside_shared, Grid{dim3(1), dim3(32), 128}, y.get()); });
   expect_error("a barrier that half of the block reaches is found", "16 of 32 threads wait at a barrier", [&] { launch(stream(), &barrier_for_half, Grid{dim3(1), dim3(32)}); });
   expect_error("a warp operation that lacks lanes is found", "20 in a warp operation", [&] { launch(stream(), &shuffle_without_everybody, Grid{dim3(1), dim3(32)}, z.get()); });
+  expect_error("a vector at an odd address is found", "an access of 16 bytes at address", [&] { launch(stream(), &load_pack_off_by_one, Grid{dim3(1), dim3(1)}, y.get(), y.get()); });
+  Memory<uint16_t> b(17 * 8);
+  Memory<uint32_t> fragments(32);
+  expect_error("a matrix row at an odd address is found", "an access of 16 bytes at address", [&] { launch(stream(), &load_matrix_off_by_one, Grid{dim3(1), dim3(32)}, b.get(), fragments.get()); });
   expect_error("a grid without blocks is refused", "cudaErrorInvalidConfiguration", [&] { launch(stream(), &barrier_for_half, Grid{dim3(0), dim3(32)}); });
   expect_error("more shared memory than a block has is refused", "cudaErrorInvalidConfiguration", [&] { launch(stream(), &race, Grid{dim3(1), dim3(32), 1 << 20}, y.get()); });
   report("a missing barrier shows in another order", !same_in_every_order([&] {
