@@ -1,8 +1,10 @@
 // Builds native/ with cmake (through cmake-js where it is installed) and copies the result to
 // build/Release, where node-gyp-build and prebuildify look.
 //   node scripts/build-native.mjs [--build-dir DIR] [--out DIR] [-DOPTION=VALUE ...]
+//   node scripts/build-native.mjs --fingerprint     prints what a CUDA plugin's sources are known by; a built one has it beside it
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readdirSync, renameSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -66,6 +68,21 @@ function replaceFile(from, to) {
   renameSync(`${to}.new`, to);
 }
 
+/** Hash of the files that the CUDA plugin is made of: a plugin brought from elsewhere is used where it is the same (gpu-run.sh). */
+function pluginFingerprint() {
+  const hash = createHash('sha256');
+  const files = ['core', 'cuda', 'kernels'].flatMap((folder) => readdirSync(join(root, 'native', folder), { recursive: true }).map((file) => join(folder, file)));
+  for (const file of ['CMakeLists.txt', ...files].sort()) {
+    if (!/\.(h|cc|cuh|cu|def|cmake|txt)$/.test(file) || file.endsWith('.cpu.cc')) continue;
+    hash.update(`${file}\n`).update(readFileSync(join(root, 'native', file)));
+  }
+  return hash.digest('hex');
+}
+
+if (args.includes('--fingerprint')) {
+  console.log(pluginFingerprint());
+  process.exit(0);
+}
 ensureCmake();
 if (!process.env.CXX && !has('c++') && !has('g++') && !has('clang++')) stop('a C++20 compiler is needed to build the addon and none was found (Debian: apt-get install g++ make)');
 const binaries = join(buildDir, 'Release');
@@ -78,3 +95,5 @@ if (cmakeJs()) {
 }
 mkdirSync(outDir, { recursive: true });
 for (const file of readdirSync(binaries)) if (/(\.(node|so|dylib|dll)|_test)$/.test(file)) replaceFile(join(binaries, file), join(outDir, file));
+const plugin = 'libsimmim_cuda.so';
+if (readdirSync(binaries).includes(plugin)) writeFileSync(join(outDir, `${plugin}.sources`), `${pluginFingerprint()}\n`);

@@ -1,14 +1,15 @@
 import '@tensorflow/tfjs-backend-cpu';
-import '../../ts/backend';
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { backward } from '../../ts/autodiff';
 import { countParameters, disposeModel } from '../../ts/nn/module';
+import { CPU_BACKEND } from '../../ts/backend';
+import { OWN_BACKEND } from '../helpers/devices';
 import { fixtures, maxAbsDiff } from '../helpers/golden';
 import { modelFromFixture, testContext, type ModelFixture } from '../helpers/model_fixture';
 
 /** Backends that run the models. */
-const devices = ['cpu', 'simmim-cpu'];
+const devices = OWN_BACKEND === CPU_BACKEND ? ['cpu', CPU_BACKEND] : [OWN_BACKEND];
 
 /** [B, h, w, C] as the official [B, C, h, w]. */
 function planar(z: tf.Tensor): tf.Tensor {
