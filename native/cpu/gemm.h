@@ -3,7 +3,7 @@
 //
 // Bits do not depend on the number of threads: an element is one fused multiply-add chain per block of K,
 // blocks are added in order, and where and whether K is cut depends on (M, N, K) alone. Threads only share out
-// the rows and columns.
+// the rows and columns, and the packing of B.
 #pragma once
 #include "gemm_shared.h"
 

@@ -1,8 +1,8 @@
 // Matrix products: blocking, sharing out to threads, finishing. See gemm.h for what is promised.
 //
-// Every thread works on its own block of C with its own packed panels: panels shared between cores cost more
-// than packing them twice. Blocks of K are kBlockK deep (a panel of B stays in the first-level cache, a block
-// of A in the second); a tall K with a small C is cut into slices whose partial sums are added in order.
+// Every thread works on its own block of C with its own packed panels; where a few cores have one last-level cache, they
+// pack B once for all of them and take C in small pieces. Blocks of K are kBlockK deep (a panel of B stays in the
+// first-level cache, a block of A in the second); a tall K with a small C is cut into slices whose partial sums are added in order.
 #include "gemm.h"
 
 #include "gemm_finish.h"
@@ -218,6 +218,94 @@ void run_whole(const Gemm& g, const Grid& grid) {
   });
 }
 
+/// A product whose packed B is shared by the threads, in steps (a block of columns over a block of K): B is packed into one of two
+/// buffers while the step before is computed, C is taken in pieces of a few rows. Items are handed out in order and wait only
+/// for earlier ones: for the packing of their step, for the same piece in the step before, for the buffer to be free.
+template <Source S>
+struct SharedProduct {
+  static constexpr int64_t kPackColumns = kPackedTogether * kTileColumns;
+
+  const Gemm& g;
+  int64_t width, depth;             // columns and K of a step
+  int64_t across, down;             // steps along N and K
+  int64_t height, pieces, packs;    // rows of a piece of C; pieces and packings of a step
+  int64_t panel_a, panel_b;
+  float* packed[2];
+  int32_t* packings;                // of each step, how many are done
+  int32_t* progress;                // of each piece, how many steps are done
+
+  SharedProduct(const Gemm& product, int64_t rows) : g(product), height(rows) {
+    width = smaller(kBlockN, round_up(g.n, kTileColumns));
+    depth = block_depth(g.k, source_unit(S));
+    across = ceil_div(g.n, width), down = ceil_div(g.k, depth);
+    pieces = ceil_div(g.m, height), packs = ceil_div(smaller(width, g.n), kPackColumns);
+    const int64_t units = ceil_div(depth, source_unit(S));
+    panel_a = kPitchA * units + kPanelGap, panel_b = kTileColumns * units + kPanelGap;
+    const int64_t buffer = width / kTileColumns * panel_b;
+    packed[0] = gemm_buffer(GemmBuffer::packed_b, static_cast<size_t>(2 * buffer + across * down + pieces));
+    packed[1] = packed[0] + buffer;
+    packings = reinterpret_cast<int32_t*>(packed[1] + buffer);
+    progress = packings + across * down;
+    for (int64_t i = 0; i < across * down + pieces; i++) packings[i] = 0;
+  }
+  int64_t items() const { return across * down * (packs + pieces); }
+  Range columns_of(int64_t step) const {
+    const int64_t j = step / down * width;
+    return {j, smaller(g.n, j + width)};
+  }
+  Range depth_of(int64_t step) const {
+    const int64_t p = step % down * depth;
+    return {p, smaller(g.k, p + depth)};
+  }
+
+  /// Packings of the first step; then of every step half the pieces, the packings of the next step, the other half.
+  void run(int64_t item) const {
+    if (item < packs) return pack(0, item);
+    const int64_t step = (item - packs) / (packs + pieces), i = (item - packs) % (packs + pieces), half = pieces / 2;
+    if (step + 1 == across * down || i < half) return multiply(step, i);
+    if (i < half + packs) return pack(step + 1, i - half);
+    multiply(step, i - packs);
+  }
+  void pack(int64_t step, int64_t part) const {
+    const Range all = columns_of(step), some{all.begin + part * kPackColumns, smaller(all.end, all.begin + (part + 1) * kPackColumns)};
+    for (int64_t i = 0; step >= 2 && i < pieces; i++) wait_for(progress + i, static_cast<int32_t>(step - 1));
+    if (some.size() > 0) pack_b<S>(g, some, depth_of(step), panel_b, packed[step % 2] + part * kPackedTogether * panel_b);
+    __atomic_fetch_add(packings + step, 1, __ATOMIC_RELEASE);
+  }
+  void multiply(int64_t step, int64_t piece) const {
+    const Range rows{piece * height, smaller(g.m, (piece + 1) * height)}, columns = columns_of(step), part = depth_of(step);
+    float* const packed_a = gemm_buffer(GemmBuffer::packed_a, static_cast<size_t>(ceil_div(height, kTileRows) * panel_a));
+    pack_a<S>(g, rows, part, panel_a, packed_a);
+    wait_for(packings + step, static_cast<int32_t>(packs));
+    wait_for(progress + piece, static_cast<int32_t>(step));
+    const int64_t units = ceil_div(part.size(), source_unit(S));
+    const bool first = part.begin == 0, last = part.end == g.k;
+    if (g.row_sums && columns.begin == 0) sum_panels<S>(packed_a, units, kTileRows, kPitchA, panel_a, rows.size(), g.row_sums + rows.begin, !first);
+    const Block block{g, rows, columns, part, static_cast<float*>(g.c) + rows.begin * g.ldc + columns.begin, g.ldc, !first || g.accumulate, has_finish(g), nullptr};
+    Tiles{block, kernels_for(S), units, panel_a, panel_b, packed_a, packed[step % 2], {0, rows.size()}, {0, columns.size()}, block.add, last && block.finish}.run();
+    __atomic_store_n(progress + piece, static_cast<int32_t>(step + 1), __ATOMIC_RELEASE);
+  }
+};
+
+/// Rows of a piece of C for that; 0 where the threads had better work on their own: little is packed or for few rows, or the cores may be
+/// far apart. A piece is about a fifth of a millisecond of work, or whole cache lines of a transposed A.
+int64_t shared_rows(const Gemm& g) {
+#if defined(__AVX512F__)  // measured there: panels shared between cores cost more than packing them twice
+  (void)g;
+  return 0;
+#else
+  constexpr int64_t kLeastWork = 200'000'000, kMostThreads = 4, kPieceWork = 4'000'000;
+  const int64_t threads = usable_threads();
+  if (threads == 1 || threads > kMostThreads || g.operands != DType::f32 || g.result != DType::f32 || g.m < (g.transpose_a ? 1024 : 512) || g.m * g.n * g.k < kLeastWork) return 0;
+  return g.transpose_a ? kBlockM : smaller(kBlockM, round_up(kPieceWork / (smaller(g.n, kBlockN) * smaller(g.k, kBlockK)) + 1, kTileRows));
+#endif
+}
+
+void run_shared(const Gemm& g, int64_t rows) {
+  const SharedProduct<Source::f32> product(g, rows);
+  parallel_for(product.items(), [&](int64_t item) { product.run(item); });
+}
+
 void run_sliced(const Gemm& g, const Grid& grid) {
   float* const slices = gemm_buffer(GemmBuffer::slices, static_cast<size_t>(grid.slices * g.m * (g.n + 1)));
   float* const row_sums = slices + grid.slices * g.m * g.n;
@@ -255,8 +343,9 @@ void run_sliced(const Gemm& g, const Grid& grid) {
 void gemm(const Gemm& g) {
   if (g.m <= 0 || g.n <= 0) return;
   const Grid grid = choose_grid(g);
-  if (grid.slices > 1) run_sliced(g, grid);
-  else run_whole(g, grid);
+  if (grid.slices > 1) return run_sliced(g, grid);
+  if (const int64_t rows = shared_rows(g)) return run_shared(g, rows);
+  run_whole(g, grid);
 }
 
 }  // namespace simmim::SIMMIM_ISA

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <thread>
 
 namespace simmim {
 namespace {
@@ -29,6 +30,14 @@ float* gemm_buffer(GemmBuffer which, size_t floats) {
   }
   buffer.floats = floats;
   return buffer.data;
+}
+
+void wait_for(const int32_t* counter, int32_t value) {
+  for (int spins = 0; __atomic_load_n(counter, __ATOMIC_ACQUIRE) < value;)
+    if (++spins > 2000) std::this_thread::yield();  // the other thread may have lost its core
+#if defined(__x86_64__)
+    else __builtin_ia32_pause();
+#endif
 }
 
 }  // namespace simmim

@@ -23,4 +23,7 @@ enum class GemmBuffer : int { packed_a, packed_b, partial, slices, attention, pa
 /// for the same buffer again. Not compiled per level, because it needs the runtime library.
 float* gemm_buffer(GemmBuffer which, size_t floats);
 
+/// Returns when another thread has brought *counter to `value` or beyond; what it wrote before is then seen.
+void wait_for(const int32_t* counter, int32_t value);
+
 }  // namespace simmim

@@ -25,10 +25,16 @@ SIMMIM_DEVICE float gelu(float x) { return x * gelu_phi(x); }
 
 SIMMIM_DEVICE float gelu_derivative(float x) {
   using T = GeluTerms;
-  const float square = x * x;
-  // Far out the density is zero, lest a huge x revive it.
-  const float density = square < T::last_square ? T::density * exp2f(square * T::exponent) : 0.0f;
-  return fmaf(x, density, gelu_phi(x));
+  const float t = fabsf(x) > T::farthest ? T::farthest : fabsf(x);  // NaN stays
+  float f = fmaf(T::f7, t, T::f6);
+  f = fmaf(f, t, T::f5);
+  f = fmaf(f, t, T::f4);
+  f = fmaf(f, t, T::f3);
+  f = fmaf(f, t, T::f2);
+  f = fmaf(f, t, T::f1);
+  f = fmaf(f, t, 1.0f);
+  const float lower = exp2f(fmaf(fmaf(T::e2, t, T::e1), t, -1.0f)) * f;
+  return x < 0 ? lower : 1.0f - lower;
 }
 
 }  // namespace simmim::cuda

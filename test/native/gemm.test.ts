@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { type NativeTensor, type StorageDType, kernels, loadAddon } from '../../ts/native';
 import { Rng } from '../../ts/rng';
+import { firstBitDifference } from '../helpers/compare';
 import { lacking } from '../helpers/devices';
 import { DEVICE, everyLevel } from '../helpers/native_kernels';
 
@@ -273,6 +274,42 @@ describe.each(['f32', 'bf16'] as const)('linear in %s', (dtype) => {
       }
   }, 300_000);
 });
+
+// A GPU has no such threads.
+test.skipIf(DEVICE !== 0)('products large enough that a few threads share their work: the bits of one thread alone, sums as in double', () => {
+  const [rows, I, O] = [522, 400, 1100]; // more than one block of columns and of K, ends of panels, tiles and pieces
+  const [x, w, dy, residual, bias, first] = [uniform(rows * I), uniform(O * I), uniform(rows * O), uniform(rows * O), uniform(O), uniform(O * I)];
+  const at = (values: Float32Array, columns: number) => (i: number, j: number): number => values[i * columns + j] as number;
+  const [X, W, dY] = [at(x, I), at(w, I), at(dy, O)];
+  const levels = everyLevel(() => {
+    const [y, dx, dw, sum, db] = [output([rows, O]), output([rows, I]), output([O, I]), input([O, I], first), output([O])];
+    const given = { dy: input([rows, O], dy), x: input([rows, I], x), weight: input([O, I], w) };
+    kernels.linear({ x: given.x, weight: given.weight, bias: input([O], bias), residual: input([rows, O], residual), y, activation: 0 });
+    kernels.linearGrad({ ...given, dx, dweight: dw, dweightSum: sum, dbias: db });
+    const results = [y, dx, dw, sum, db].map(read);
+    freeAll(y, dx, dw, db);
+    return results as [Float32Array, Float32Array, Float32Array, Float32Array, Float32Array];
+  });
+  /** Row i of `got` [m, n] against sums over K of a(i, p) b(p, j), plus rest(i, j). */
+  const checkRow = (got: Float32Array, i: number, n: number, k: number, a: (p: number) => number, b: (p: number, j: number) => number, rest: (j: number) => number, what: string): void => {
+    const want = product(1, n, k, (_, p) => a(p), b);
+    want.values.forEach((v, j) => (want.values[j] = v + rest(j)));
+    expectClose(got.subarray(i * n, (i + 1) * n), want, k, what);
+  };
+  for (const { level, runs: [alone, ...others] } of levels) {
+    for (const other of others) alone.forEach((values, i) => expect(firstBitDifference(values, other[i] as Float32Array), `${level}: result ${i} of more threads`).toBeNull());
+    const [y, dx, dw, sum, db] = alone;
+    for (const i of [0, 5, 300, rows - 1]) {
+      checkRow(y, i, O, I, (p) => X(i, p), (p, j) => W(j, p), (j) => (bias[j] as number) + (residual[i * O + j] as number), `${level} y, row ${i}`);
+      checkRow(dx, i, I, O, (p) => dY(i, p), W, () => 0, `${level} dx, row ${i}`);
+    }
+    for (const i of [0, 48, 1023, O - 1]) {
+      checkRow(dw, i, I, rows, (p) => dY(p, i), X, () => 0, `${level} dweight, row ${i}`);
+      checkRow(sum, i, I, rows, (p) => dY(p, i), X, (j) => first[i * I + j] as number, `${level} dweight_sum, row ${i}`);
+    }
+    checkRow(db, 0, O, rows, () => 1, dY, () => 0, `${level} dbias`);
+  }
+}, 120_000);
 
 test('GELU and its derivative over the whole range', () => {
   const x = Float32Array.from({ length: 4001 }, (_, i) => (i - 2000) / 250);
