@@ -197,7 +197,7 @@ void run_kernel(Environment& environment, int id, int device_number, const Kerne
     if (on_host && !has_values(environment, kernel, args)) own = std::make_shared<Verdict>();
     else check_values(device, kernel, args);
   }
-  if (!has_results(id, args)) return memory.commit();
+  if (!kernel.has_results(args)) return memory.commit();
   Workspace workspace(environment.storages.arena(device_number), on_host ? kernel.workspace_bytes(args) : kernel.cuda_workspace_bytes(args));
   kernel.set_workspace(args, workspace.data());
   // Memory that is given back while the call waits is handed out again only to work behind it.

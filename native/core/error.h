@@ -3,6 +3,8 @@
 #include <exception>
 #include <string>
 
+#include "require.h"
+
 namespace simmim {
 
 /// `code` is one of ts/errors.ts's ErrorCode; `op` the kernel or function that refused.
@@ -18,15 +20,4 @@ class Error : public std::exception {
   std::string code_, op_, message_;
 };
 
-/// Throws Error{invalid_argument} with a printf-style message. The op is filled in by the caller of check().
-/// Out of line, so that headers with checks stay usable in files compiled without exceptions.
-[[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
-[[noreturn]] void fail_as(const char* code, const char* format, ...) __attribute__((format(printf, 2, 3)));
-
 }  // namespace simmim
-
-/// require(cond, "bias has %lld rows, expected %lld = ...", ...): condition first, then what was got and expected.
-#define require(condition, ...) \
-  do {                          \
-    if (!(condition)) ::simmim::fail(__VA_ARGS__); \
-  } while (0)

@@ -1,5 +1,7 @@
 #include "kernel.h"
 
+#include <cstdio>
+
 #include "arena.h"
 #include "order.h"
 
@@ -33,7 +35,8 @@ static std::string dtype_list(DTypes accepted) {
   return out;
 }
 
-void take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, StorageTable& storages, CallMemory& memory, Tensor& tensor) {
+/// Decodes one tensor argument into its place, which is empty.
+static void take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, StorageTable& storages, CallMemory& memory, Tensor& tensor) {
   int32_t* head = mail.take_words(2);
   const Handle handle = head[0];
   take_shape(mail, name, tensor.shape);
@@ -67,7 +70,7 @@ void take_tensor(Mail& mail, const char* name, Role role, DTypes accepted, Stora
   if (widens) tensor = memory.widen(tensor, mail.device);
 }
 
-Ints take_ints(Mail& mail, const char* name) {
+static Ints take_ints(Mail& mail, const char* name) {
   const double length = mail.take_number();
   if (!(length >= 0 && length <= Ints::kCapacity) || length != static_cast<int32_t>(length)) fail("%s has %g entries, expected at most %d", name, length, Ints::kCapacity);
   Ints list;
@@ -80,22 +83,106 @@ Ints take_ints(Mail& mail, const char* name) {
   return list;
 }
 
-std::string describe_tensor(const Tensor& tensor) {
+/// An integer of at most `largest` in absolute value, or one below it.
+static int64_t take_integer(Mail& mail, const char* name, double largest, double below) {
+  const double value = mail.take_number();
+  if (!(value >= -largest - below && value <= largest) || value != static_cast<double>(static_cast<int64_t>(value))) fail("%s is %g, expected an integer", name, value);
+  return static_cast<int64_t>(value);
+}
+
+void KernelInfo::decode(Mail& mail, StorageTable& storages, CallMemory& memory, void* args) const {
+  std::memcpy(args, empty, size);
+  for (const Field& field : fields) {
+    void* place = field.of(args);
+    switch (field.type) {
+      case FieldType::tensor: take_tensor(mail, field.name, field.role, field.dtypes, storages, memory, *static_cast<Tensor*>(place)); break;
+      case FieldType::ints: *static_cast<Ints*>(place) = take_ints(mail, field.name); break;
+      case FieldType::boolean: *static_cast<bool*>(place) = mail.take_number() != 0; break;
+      case FieldType::int32: *static_cast<int32_t*>(place) = static_cast<int32_t>(take_integer(mail, field.name, 2147483647.0, 1)); break;
+      case FieldType::int64: *static_cast<int64_t*>(place) = take_integer(mail, field.name, 9007199254740992.0, 0); break;
+      case FieldType::float32: *static_cast<float*>(place) = static_cast<float>(mail.take_number()); break;
+      case FieldType::float64: *static_cast<double*>(place) = mail.take_number(); break;
+    }
+  }
+}
+
+void KernelInfo::each_value_checked(void* args, const std::function<void(Tensor&)>& visit) const {
+  for (const Field& field : fields)
+    if (field.values_checked) visit(*static_cast<Tensor*>(field.of(args)));
+}
+
+bool KernelInfo::has_results(const void* args) const {
+  for (const Field& field : fields) {
+    if (field.type != FieldType::tensor || field.role == Role::in || field.role == Role::optional_in) continue;
+    const Tensor& tensor = *static_cast<const Tensor*>(field.of(args));
+    if (tensor.present() && tensor.count() > 0) return true;
+  }
+  return false;
+}
+
+static std::string describe_tensor(const Tensor& tensor) {
   if (!tensor.present()) return "none";
   std::string out = std::string(name_of(tensor.dtype)) + "[";
-  for (int i = 0; i < tensor.shape.rank; i++) out += (i ? "," : "") + std::to_string(tensor.shape.dims[i]);
+  for (int i = 0; i < tensor.shape.rank; i++) (out += i ? "," : "") += std::to_string(tensor.shape.dims[i]);
   return out + "]";
 }
 
-std::string schema_field(const char* name, const char* type, Role role, DTypes dtypes) {
-  std::string out = std::string("{\"name\":\"") + name + "\",\"type\":\"" + type + "\",\"role\":\"" + kRoleNames[static_cast<int>(role)] + "\"";
-  if (dtypes) {
+static std::string describe_value(const Field& field, const void* value) {
+  switch (field.type) {
+    case FieldType::tensor: return describe_tensor(*static_cast<const Tensor*>(value));
+    case FieldType::ints: {
+      const Ints& list = *static_cast<const Ints*>(value);
+      std::string out = "(";
+      for (int i = 0; i < list.size; i++) (out += i ? "," : "") += std::to_string(list[i]);
+      return out + ")";
+    }
+    case FieldType::boolean: return std::to_string(*static_cast<const bool*>(value));
+    case FieldType::int32: return std::to_string(*static_cast<const int32_t*>(value));
+    case FieldType::int64: return std::to_string(*static_cast<const int64_t*>(value));
+    case FieldType::float32:
+    case FieldType::float64: break;
+  }
+  char text[32];
+  snprintf(text, sizeof text, "%.9g", field.type == FieldType::float32 ? static_cast<double>(*static_cast<const float*>(value)) : *static_cast<const double*>(value));
+  return text;
+}
+
+std::string KernelInfo::describe(const void* args) const {
+  std::string out = name;
+  for (const Field& field : fields) out += std::string(" ") + field.name + "=" + describe_value(field, field.of(args));
+  return out;
+}
+
+static const char* schema_type(FieldType type) {
+  switch (type) {
+    case FieldType::tensor: return "tensor";
+    case FieldType::ints: return "ints";
+    case FieldType::boolean: return "boolean";
+    case FieldType::int32:
+    case FieldType::int64: return "integer";
+    case FieldType::float32:
+    case FieldType::float64: break;
+  }
+  return "number";
+}
+
+static std::string schema_field(const Field& field) {
+  std::string out = std::string("{\"name\":\"") + field.name + "\",\"type\":\"" + schema_type(field.type) + "\",\"role\":\"" + kRoleNames[static_cast<int>(field.role)] + "\"";
+  if (field.dtypes) {
     out += ",\"dtypes\":[";
     for (int t = 0; t < kDTypes; t++)
-      if (dtypes & 1u << t) out += std::string("\"") + name_of(static_cast<DType>(t)) + "\",";
+      if (field.dtypes & 1u << t) out += std::string("\"") + name_of(static_cast<DType>(t)) + "\",";
     out.back() = ']';
   }
-  return out + "},";
+  return out + "}";
+}
+
+std::string KernelInfo::schema() const {
+  std::string out = std::string("{\"name\":\"") + name + "\",\"fields\":[";
+  for (const Field& field : fields) (out += &field == fields.data() ? "" : ",") += schema_field(field);
+  out += "]";
+  if (ops) out += std::string(",\"ops\":\"") + ops + "\"";
+  return out + "}";
 }
 
 }  // namespace simmim

@@ -1,7 +1,7 @@
 // flat[offset + i] += gradient[i], or = with `overwrite`: a gradient goes to its place in the flat buffer of all gradients.
 // Parallel over blocks. 12 bytes an element, 8 with overwrite.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -11,7 +11,7 @@ struct Accumulate {
   Tensor gradient;  // any shape, read row-major
   int64_t offset;   // in elements
   bool overwrite;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(inout("flat", &Accumulate::flat, kF32), in("gradient", &Accumulate::gradient, kF32), par("offset", &Accumulate::offset), par("overwrite", &Accumulate::overwrite));
   }
   void check() const {

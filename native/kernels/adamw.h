@@ -4,7 +4,7 @@
 // Segment s is [ends[s-1], ends[s]); there lr = hyper[0] lr_scale[s] and decay = hyper[1] decay_scale[s]. A norm that is not
 // finite leaves everything as it is. Parallel over blocks; 28 bytes an element, 30 with the bf16 copy of the weights.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -17,7 +17,7 @@ struct AdamW {
   Tensor lr_scale, decay_scale;  // [S]
   Tensor hyper;                  // [8]: lr, weight decay, 1 - beta1, 1 - beta2, eps, 1 - beta1^t, 1 - beta2^t, clip (0 = none)
   Tensor shadow;                 // [n], bf16 copy of the new weights, optional
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(inout("weights", &AdamW::weights, kF32), inout("m", &AdamW::m, kF32), inout("v", &AdamW::v, kF32), in("gradient", &AdamW::gradient, kF32),
                   in("norm", &AdamW::norm, kF32), in("ends", &AdamW::ends, kI32), in("lr_scale", &AdamW::lr_scale, kF32),
                   in("decay_scale", &AdamW::decay_scale, kF32), in("hyper", &AdamW::hyper, kF32), optional_inout("shadow", &AdamW::shadow, kBF16));

@@ -4,7 +4,7 @@
 // Parallel over (image, head), queries in blocks of 48. Nothing is saved: the gradient recomputes the
 // probabilities from qkv. 4 B L^2 C flops forward, 10 B L^2 C for the gradient; qkv is read once per pass.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -46,7 +46,7 @@ struct Attention {
   Tensor qkv, bias, y;
   int32_t heads;
   float scale;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("qkv", &Attention::qkv, kFloat), optional_in("bias", &Attention::bias, kF32), out("y", &Attention::y, kFloat), par("heads", &Attention::heads), par("scale", &Attention::scale));
   }
   static void check_bias(const char* name, const Tensor& bias, const Tensor& qkv, int32_t heads) {
@@ -67,7 +67,7 @@ struct AttentionGrad {
   int32_t heads;
   float scale;
   void* workspace = nullptr;  // [groups, heads, L, L] when dbias is wanted
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("dy", &AttentionGrad::dy, kFloat), in("qkv", &AttentionGrad::qkv, kFloat), optional_in("bias", &AttentionGrad::bias, kF32), out("dqkv", &AttentionGrad::dqkv, kFloat),
                   optional_out("dbias", &AttentionGrad::dbias, kF32), par("heads", &AttentionGrad::heads), par("scale", &AttentionGrad::scale));
   }

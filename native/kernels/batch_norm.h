@@ -1,7 +1,7 @@
 // y = (x - mean) / sqrt(variance + eps) * scale + offset with one mean, variance, scale and offset per channel (last dim).
 // Parallel over rows and bands of channels. Bytes: one read of x, one write of y.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -10,7 +10,7 @@ struct BatchNorm {
   Tensor x, mean, variance, scale, offset, y;  // [N, C], [C] ...
   float eps;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &BatchNorm::x, kF32), in("mean", &BatchNorm::mean, kF32), in("variance", &BatchNorm::variance, kF32), optional_in("scale", &BatchNorm::scale, kF32), optional_in("offset", &BatchNorm::offset, kF32), out("y", &BatchNorm::y, kF32),
                   par("eps", &BatchNorm::eps));
   }

@@ -3,7 +3,7 @@
 // Dimensions that both operands walk alike are collapsed, so most calls are one long row. Parallel over pieces
 // of the output. Bytes: one read of a and b, one write of y.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 #include "binary_ops.h"
 
 namespace simmim {
@@ -71,7 +71,7 @@ struct Binary {
   static constexpr const char* ops = SIMMIM_ARITHMETIC_OPS(SIMMIM_OP_NAME);
   Tensor a, b, y;
   int32_t op;
-  static constexpr auto spec() { return fields(in("a", &Binary::a, kF32 | kI32), in("b", &Binary::b, kF32 | kI32), out("y", &Binary::y, kF32 | kI32), par("op", &Binary::op)); }
+  static auto spec() { return fields(in("a", &Binary::a, kF32 | kI32), in("b", &Binary::b, kF32 | kI32), out("y", &Binary::y, kF32 | kI32), par("op", &Binary::op)); }
   void check() const {
     require(op >= 0 && op < count, "op is %d, expected 0 to %d", op, count - 1);
     require(a.dtype == b.dtype, "b is %s, expected %s like a", name_of(b.dtype), name_of(a.dtype));
@@ -88,7 +88,7 @@ struct Compare {
   static constexpr const char* ops = SIMMIM_COMPARISON_OPS(SIMMIM_OP_NAME);
   Tensor a, b, y;
   int32_t op;
-  static constexpr auto spec() { return fields(in("a", &Compare::a, kF32 | kI32 | kU8), in("b", &Compare::b, kF32 | kI32 | kU8), out("y", &Compare::y, kU8), par("op", &Compare::op)); }
+  static auto spec() { return fields(in("a", &Compare::a, kF32 | kI32 | kU8), in("b", &Compare::b, kF32 | kI32 | kU8), out("y", &Compare::y, kU8), par("op", &Compare::op)); }
   void check() const {
     require(op >= 0 && op < count, "op is %d, expected 0 to %d", op, count - 1);
     require(a.dtype == b.dtype, "b is %s, expected %s like a", name_of(b.dtype), name_of(a.dtype));
@@ -100,7 +100,7 @@ struct Compare {
 struct Select {
   static constexpr const char* name = "select";
   Tensor condition, t, e, y;
-  static constexpr auto spec() { return fields(in("condition", &Select::condition, kU8), in("t", &Select::t, kAny), in("e", &Select::e, kAny), out("y", &Select::y, kAny)); }
+  static auto spec() { return fields(in("condition", &Select::condition, kU8), in("t", &Select::t, kAny), in("e", &Select::e, kAny), out("y", &Select::y, kAny)); }
   void check() const {
     require(t.dtype == e.dtype && t.dtype == y.dtype, "t, e and y are %s, %s and %s, expected one dtype", name_of(t.dtype), name_of(e.dtype), name_of(y.dtype));
     require(t.shape == e.shape && t.shape == y.shape, "t, e and y differ in shape");
@@ -114,7 +114,7 @@ struct Cast {
   static constexpr const char* name = "cast";
   Tensor x, y;
   bool boolean;  // to u8: 0 or 1 instead of the low byte
-  static constexpr auto spec() { return fields(in("x", &Cast::x, kStored), out("y", &Cast::y, kStored), par("boolean", &Cast::boolean)); }
+  static auto spec() { return fields(in("x", &Cast::x, kStored), out("y", &Cast::y, kStored), par("boolean", &Cast::boolean)); }
   void check() const {
     require(x.shape == y.shape, "y has another shape than x");
     const bool half = x.dtype == DType::bf16 || y.dtype == DType::bf16;

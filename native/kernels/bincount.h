@@ -2,7 +2,7 @@
 // `binary` 1 where v occurs at all. Numbers from S on are left out. Parallel over rows; a long row is cut into pieces whose
 // counts are added in order; on a GPU over numbers, float weights being sorted by bin first. Bytes: one read of x and weights, one write of y.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 #include "sorted_rows.h"
 
 namespace simmim {
@@ -12,7 +12,7 @@ struct Bincount {
   Tensor x, weights, y;  // [R, N], [R, N] or absent, [R, S]
   bool binary;
   void* workspace = nullptr;
-  static constexpr auto spec() { return fields(values_checked(in("x", &Bincount::x, kI32)), optional_in("weights", &Bincount::weights, kF32 | kI32), out("y", &Bincount::y, kF32 | kI32), par("binary", &Bincount::binary)); }
+  static auto spec() { return fields(values_checked(in("x", &Bincount::x, kI32)), optional_in("weights", &Bincount::weights, kF32 | kI32), out("y", &Bincount::y, kF32 | kI32), par("binary", &Bincount::binary)); }
   void check() const {
     require(x.shape.rank == 2 && y.shape.rank == 2 && x.dim(0) == y.dim(0), "x and y have ranks %d and %d, expected 2, and one number of rows", x.shape.rank, y.shape.rank);
     require(!weights.present() || weights.shape == x.shape, "weights has %lld values, expected the shape of x with %lld", static_cast<long long>(weights.count()), static_cast<long long>(x.count()));

@@ -70,7 +70,7 @@ struct Conv {
   int32_t activation;
   float alpha;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &Conv::x, kF32), in("filter", &Conv::filter, kF32), optional_in("bias", &Conv::bias, kF32), out("y", &Conv::y, kF32), par("window", &Conv::window), par("activation", &Conv::activation), par("alpha", &Conv::alpha));
   }
   void check() const {
@@ -92,7 +92,7 @@ struct ConvInputGrad {
   Tensor dy, filter, dx;
   Ints window;
   void* workspace = nullptr;
-  static constexpr auto spec() { return fields(in("dy", &ConvInputGrad::dy, kF32), in("filter", &ConvInputGrad::filter, kF32), out("dx", &ConvInputGrad::dx, kF32), par("window", &ConvInputGrad::window)); }
+  static auto spec() { return fields(in("dy", &ConvInputGrad::dy, kF32), in("filter", &ConvInputGrad::filter, kF32), out("dx", &ConvInputGrad::dx, kF32), par("window", &ConvInputGrad::window)); }
   void check() const { check_conv(dx, filter, dy, window); }
   SIMMIM_INLINE int64_t width() const { return filter.shape.span(0, 3) * filter.dim(4); }
   SIMMIM_INLINE int64_t rows() const { return patch_rows(dx.shape.span(0, 4), width()); }
@@ -113,7 +113,7 @@ struct ConvFilterGrad {
   Tensor x, dy, dfilter;
   Ints window;
   void* workspace = nullptr;
-  static constexpr auto spec() { return fields(in("x", &ConvFilterGrad::x, kF32), in("dy", &ConvFilterGrad::dy, kF32), out("dfilter", &ConvFilterGrad::dfilter, kF32), par("window", &ConvFilterGrad::window)); }
+  static auto spec() { return fields(in("x", &ConvFilterGrad::x, kF32), in("dy", &ConvFilterGrad::dy, kF32), out("dfilter", &ConvFilterGrad::dfilter, kF32), par("window", &ConvFilterGrad::window)); }
   void check() const { check_conv(x, dfilter, dy, window); }
   SIMMIM_INLINE int64_t width() const { return dfilter.shape.span(0, 4); }
   /// Slices of the rows, each with its own sums; 1 where all threads work on the same patches.

@@ -25,7 +25,7 @@ struct Depthwise {
   Ints window;
   int32_t activation;
   float alpha;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &Depthwise::x, kF32), in("filter", &Depthwise::filter, kF32), optional_in("bias", &Depthwise::bias, kF32), out("y", &Depthwise::y, kF32), par("window", &Depthwise::window), par("activation", &Depthwise::activation), par("alpha", &Depthwise::alpha));
   }
   void check() const {
@@ -39,7 +39,7 @@ struct DepthwiseInputGrad {
   static constexpr const char* name = "depthwise_input_grad";
   Tensor dy, filter, dx;
   Ints window;
-  static constexpr auto spec() { return fields(in("dy", &DepthwiseInputGrad::dy, kF32), in("filter", &DepthwiseInputGrad::filter, kF32), out("dx", &DepthwiseInputGrad::dx, kF32), par("window", &DepthwiseInputGrad::window)); }
+  static auto spec() { return fields(in("dy", &DepthwiseInputGrad::dy, kF32), in("filter", &DepthwiseInputGrad::filter, kF32), out("dx", &DepthwiseInputGrad::dx, kF32), par("window", &DepthwiseInputGrad::window)); }
   void check() const { check_depthwise(dx, filter, dy, window); }
 };
 
@@ -48,7 +48,7 @@ struct DepthwiseFilterGrad {
   Tensor x, dy, dfilter;
   Ints window;
   void* workspace = nullptr;
-  static constexpr auto spec() { return fields(in("x", &DepthwiseFilterGrad::x, kF32), in("dy", &DepthwiseFilterGrad::dy, kF32), out("dfilter", &DepthwiseFilterGrad::dfilter, kF32), par("window", &DepthwiseFilterGrad::window)); }
+  static auto spec() { return fields(in("x", &DepthwiseFilterGrad::x, kF32), in("dy", &DepthwiseFilterGrad::dy, kF32), out("dfilter", &DepthwiseFilterGrad::dfilter, kF32), par("window", &DepthwiseFilterGrad::window)); }
   void check() const { check_depthwise(x, dfilter, dy, window); }
   /// Pieces of the rows of dy, each with its own sums.
   SIMMIM_INLINE int64_t pieces() const {

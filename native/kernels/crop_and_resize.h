@@ -31,7 +31,7 @@ struct CropAndResize {
   bool nearest;
   float fill;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &CropAndResize::x, kF32 | kI32 | kU8), in("boxes", &CropAndResize::boxes, kF32), in("box_index", &CropAndResize::box_index, kI32), out("y", &CropAndResize::y, kF32), par("nearest", &CropAndResize::nearest), par("fill", &CropAndResize::fill));
   }
   void check() const {

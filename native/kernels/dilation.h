@@ -24,7 +24,7 @@ struct Dilation {
   static constexpr float kNothing = -9007199254740991.0f;
   Tensor x, filter, y;  // [B, D, H, W, C], [KD, KH, KW, C], [B, P, Q, R, C]
   Ints window;
-  static constexpr auto spec() { return fields(in("x", &Dilation::x, kF32), in("filter", &Dilation::filter, kF32), out("y", &Dilation::y, kF32), par("window", &Dilation::window)); }
+  static auto spec() { return fields(in("x", &Dilation::x, kF32), in("filter", &Dilation::filter, kF32), out("y", &Dilation::y, kF32), par("window", &Dilation::window)); }
   void check() const { check_dilation(x, filter, y, window); }
 };
 
@@ -33,7 +33,7 @@ struct DilationInputGrad {
   Tensor x, filter, dy, dx;
   Ints window;
   void* workspace = nullptr;
-  static constexpr auto spec() { return fields(in("x", &DilationInputGrad::x, kF32), in("filter", &DilationInputGrad::filter, kF32), in("dy", &DilationInputGrad::dy, kF32), out("dx", &DilationInputGrad::dx, kF32), par("window", &DilationInputGrad::window)); }
+  static auto spec() { return fields(in("x", &DilationInputGrad::x, kF32), in("filter", &DilationInputGrad::filter, kF32), in("dy", &DilationInputGrad::dy, kF32), out("dx", &DilationInputGrad::dx, kF32), par("window", &DilationInputGrad::window)); }
   void check() const {
     check_dilation(x, filter, dy, window);
     require(dx.shape == x.shape, "dx must have the shape of x");
@@ -48,7 +48,7 @@ struct DilationFilterGrad {
   Tensor x, filter, dy, dfilter;
   Ints window;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &DilationFilterGrad::x, kF32), in("filter", &DilationFilterGrad::filter, kF32), in("dy", &DilationFilterGrad::dy, kF32), out("dfilter", &DilationFilterGrad::dfilter, kF32), par("window", &DilationFilterGrad::window));
   }
   void check() const {

@@ -3,7 +3,7 @@
 //   x [B, ...]; residual and y [B, ...] of one dtype; each f32 or bf16; keep[b] = uniform(word 0 of philox(seed, site, step, micro B + b)) >= rate.
 // clock int32 [4] = seed, step, micro, 0. Parallel over samples and blocks of them. The branch of a dropped sample is not read.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -19,7 +19,7 @@ struct DropPath {
   Tensor clock;           // [4]
   double rate;
   int64_t site;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &DropPath::x, kFloat), in("residual", &DropPath::residual, kFloat), in("clock", &DropPath::clock, kI32), out("y", &DropPath::y, kFloat),
                   par("rate", &DropPath::rate), par("site", &DropPath::site));
   }
@@ -37,7 +37,7 @@ struct DropPathGrad {
   Tensor clock;   // [4]
   double rate;
   int64_t site;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("dy", &DropPathGrad::dy, kFloat), in("clock", &DropPathGrad::clock, kI32), out("dx", &DropPathGrad::dx, kFloat),
                   par("rate", &DropPathGrad::rate), par("site", &DropPathGrad::site));
   }

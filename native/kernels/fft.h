@@ -6,7 +6,7 @@
 // Parallel over blocks of rows, or over columns and rows of the cut ones. About 5 N log2 N flops per row (Bluestein: 40 N log2 N);
 // bytes: x and y once, a row in cache.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -86,7 +86,7 @@ struct Fft {
   Tensor real, imag, y_real, y_imag;  // [R, N]
   bool inverse;
   void* workspace = nullptr;
-  static constexpr auto spec() { return fields(in("real", &Fft::real, kF32), in("imag", &Fft::imag, kF32), out("y_real", &Fft::y_real, kF32), out("y_imag", &Fft::y_imag, kF32), par("inverse", &Fft::inverse)); }
+  static auto spec() { return fields(in("real", &Fft::real, kF32), in("imag", &Fft::imag, kF32), out("y_real", &Fft::y_real, kF32), out("y_imag", &Fft::y_imag, kF32), par("inverse", &Fft::inverse)); }
   void check() const {
     require(real.shape.rank == 2, "real has rank %d, expected 2", real.shape.rank);
     require(imag.shape == real.shape && y_real.shape == real.shape && y_imag.shape == real.shape, "imag and the results must have the shape of real");

@@ -1,6 +1,6 @@
 // y = value everywhere. Used for zeros, ones and constants; bytes: one write of y.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -8,7 +8,7 @@ struct Fill {
   static constexpr const char* name = "fill";
   Tensor y;
   double value;
-  static constexpr auto spec() { return fields(out("y", &Fill::y, kStored), par("value", &Fill::value)); }
+  static auto spec() { return fields(out("y", &Fill::y, kStored), par("value", &Fill::value)); }
   void check() const {}
 };
 

@@ -11,7 +11,7 @@ constexpr uint64_t mix(uint64_t hash, uint64_t value) { return (hash ^ value) * 
 template <class K>
 constexpr uint64_t mix_kernel(uint64_t hash) {
   for (const char* c = K::name; *c; c++) hash = mix(hash, static_cast<unsigned char>(*c));
-  return mix(mix(hash, sizeof(K)), std::tuple_size_v<decltype(K::spec())>);
+  return mix(mix(hash, sizeof(K)), decltype(K::spec())::count);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 // Parallel over rows (reads) or columns (writes), so sums have one order. A GPU sorts the numbers of many writes by row
 // first and is parallel over rows as well, in the same order within each.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 #include "sorted_rows.h"
 
 namespace simmim {
@@ -16,7 +16,7 @@ namespace simmim {
 struct Gather {
   static constexpr const char* name = "gather";
   Tensor x, indices, y;  // [B, O, N, I], [B, K], [B, O, K, I]
-  static constexpr auto spec() { return fields(in("x", &Gather::x, kAny), values_checked(in("indices", &Gather::indices, kI32)), out("y", &Gather::y, kAny)); }
+  static auto spec() { return fields(in("x", &Gather::x, kAny), values_checked(in("indices", &Gather::indices, kI32)), out("y", &Gather::y, kAny)); }
   void check() const {
     require(x.shape.rank == 4 && indices.shape.rank == 2 && y.shape.rank == 4, "x, indices, y have ranks %d, %d, %d, expected 4, 2, 4", x.shape.rank, indices.shape.rank, y.shape.rank);
     require(x.dtype == y.dtype, "y is %s, expected %s like x", name_of(y.dtype), name_of(x.dtype));
@@ -50,7 +50,7 @@ struct GatherNd {
   static constexpr const char* name = "gather_nd";
   Tensor x, indices, y;  // [R, I], [N, D], [N, I]
   Ints strides;          // [D], in rows
-  static constexpr auto spec() { return fields(in("x", &GatherNd::x, kAny), values_checked(in("indices", &GatherNd::indices, kI32)), out("y", &GatherNd::y, kAny), par("strides", &GatherNd::strides)); }
+  static auto spec() { return fields(in("x", &GatherNd::x, kAny), values_checked(in("indices", &GatherNd::indices, kI32)), out("y", &GatherNd::y, kAny), par("strides", &GatherNd::strides)); }
   void check() const {
     require(x.shape.rank == 2 && y.shape.rank == 2, "x and y have ranks %d and %d, expected 2", x.shape.rank, y.shape.rank);
     require(x.dtype == y.dtype, "y is %s, expected %s like x", name_of(y.dtype), name_of(x.dtype));
@@ -66,7 +66,7 @@ struct ScatterNd {
   Ints strides;
   bool add;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(inout("y", &ScatterNd::y, kF32 | kI32 | kU8), values_checked(in("indices", &ScatterNd::indices, kI32)), in("updates", &ScatterNd::updates, kF32 | kI32 | kU8), par("strides", &ScatterNd::strides), par("add", &ScatterNd::add));
   }
   void check() const {
@@ -84,7 +84,7 @@ struct SegmentSum {
   static constexpr const char* name = "segment_sum";
   Tensor x, ids, y;  // [N, I], [N], [S, I]
   void* workspace = nullptr;
-  static constexpr auto spec() { return fields(in("x", &SegmentSum::x, kF32 | kI32), in("ids", &SegmentSum::ids, kI32), out("y", &SegmentSum::y, kF32 | kI32)); }
+  static auto spec() { return fields(in("x", &SegmentSum::x, kF32 | kI32), in("ids", &SegmentSum::ids, kI32), out("y", &SegmentSum::y, kF32 | kI32)); }
   void check() const {
     require(x.shape.rank == 2 && ids.shape.rank == 1 && y.shape.rank == 2, "x, ids, y have ranks %d, %d, %d, expected 2, 1, 2", x.shape.rank, ids.shape.rank, y.shape.rank);
     require(x.dtype == y.dtype, "y is %s, expected %s like x", name_of(y.dtype), name_of(x.dtype));
@@ -98,7 +98,7 @@ struct OneHot {
   static constexpr const char* name = "one_hot";
   Tensor indices, y;  // [N], [N, D]
   double on, off;
-  static constexpr auto spec() { return fields(in("indices", &OneHot::indices, kI32), out("y", &OneHot::y, kF32 | kI32 | kU8), par("on", &OneHot::on), par("off", &OneHot::off)); }
+  static auto spec() { return fields(in("indices", &OneHot::indices, kI32), out("y", &OneHot::y, kF32 | kI32 | kU8), par("on", &OneHot::on), par("off", &OneHot::off)); }
   void check() const {
     require(indices.shape.rank == 1 && y.shape.rank == 2 && y.dim(0) == indices.dim(0), "y must have shape [%lld, depth]", static_cast<long long>(indices.count()));
     require(y.dtype == DType::f32 || (on >= -2147483648.0 && on <= 2147483647.0 && off >= -2147483648.0 && off <= 2147483647.0), "on and off are %g and %g, expected integers", on, off);

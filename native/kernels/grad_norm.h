@@ -2,7 +2,7 @@
 // (torch.nn.utils.clip_grad_norm_).
 //   flat [n] -> scalar. Parallel over blocks, whose sums are combined in double and in order. 4 bytes an element; clipping 8.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -11,7 +11,7 @@ struct GradNorm {
   Tensor flat;  // [n]
   Tensor y;     // scalar
   void* workspace = nullptr;  // sums of the blocks, double [blocks]
-  static constexpr auto spec() { return fields(in("flat", &GradNorm::flat, kF32), out("y", &GradNorm::y, kF32)); }
+  static auto spec() { return fields(in("flat", &GradNorm::flat, kF32), out("y", &GradNorm::y, kF32)); }
   static constexpr int64_t kBlock = 1 << 16;
   SIMMIM_INLINE int64_t blocks() const { return (flat.count() + kBlock - 1) / kBlock; }
   size_t workspace_bytes() const { return static_cast<size_t>(blocks()) * 8; }
@@ -24,7 +24,7 @@ struct GradClip {
   Tensor flat;  // [n]
   Tensor norm;  // scalar, of flat
   float clip;
-  static constexpr auto spec() { return fields(inout("flat", &GradClip::flat, kF32), in("norm", &GradClip::norm, kF32), par("clip", &GradClip::clip)); }
+  static auto spec() { return fields(inout("flat", &GradClip::flat, kF32), in("norm", &GradClip::norm, kF32), par("clip", &GradClip::clip)); }
   void check() const {
     require(norm.count() == 1, "norm has %lld values, expected a scalar", (long long)norm.count());
     require(clip > 0, "clip is %g, expected above 0", clip);

@@ -7,7 +7,7 @@
 // general decoder, which is also the one to say what is wrong. Runs on the calling thread.
 // Bytes: read the file, write 4 * H * W; the workspace holds the planes.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -21,7 +21,7 @@ struct JpegDecode {
   int32_t top, left;                  // of the H x W crop
   void* workspace = nullptr;
 
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("bytes", &JpegDecode::bytes, kU8), out("pixels", &JpegDecode::pixels, kU8), out("status", &JpegDecode::status, kI32),
                   par("length", &JpegDecode::length), par("image_height", &JpegDecode::image_height), par("image_width", &JpegDecode::image_width),
                   par("top", &JpegDecode::top), par("left", &JpegDecode::left));

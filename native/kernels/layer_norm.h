@@ -6,7 +6,7 @@
 // 8 bytes an element forward (12 with residual), 12 backward (16 with `through`, which saves the addition of two
 // gradients, 12 bytes). dgamma and dbeta are summed over chunks of rows and then over chunks, in order.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -25,7 +25,7 @@ struct LayerNorm {
   Tensor y;            // [..., C]
   Tensor mean, rstd;   // [R], for the gradient
   float eps;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &LayerNorm::x, kFloat), in("gamma", &LayerNorm::gamma, kF32), in("beta", &LayerNorm::beta, kF32),
                   optional_in("residual", &LayerNorm::residual, kFloat), out("y", &LayerNorm::y, kFloat), optional_out("mean", &LayerNorm::mean, kF32),
                   optional_out("rstd", &LayerNorm::rstd, kF32), par("eps", &LayerNorm::eps));
@@ -54,7 +54,7 @@ struct LayerNormGrad {
   Tensor dx;             // [..., C]
   Tensor dgamma, dbeta;  // [C], both or neither
   void* workspace = nullptr;  // sums of the chunks [2, chunks, C]
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("dy", &LayerNormGrad::dy, kFloat), in("x", &LayerNormGrad::x, kFloat), in("gamma", &LayerNormGrad::gamma, kF32),
                   in("mean", &LayerNormGrad::mean, kF32), in("rstd", &LayerNormGrad::rstd, kF32),
                   optional_in("through", &LayerNormGrad::through, kFloat), out("dx", &LayerNormGrad::dx, kFloat), optional_out("dgamma", &LayerNormGrad::dgamma, kF32),

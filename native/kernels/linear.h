@@ -5,7 +5,7 @@
 // from memory, y (and pre) written once: bias, GELU and residual cost no traffic of their own.
 #pragma once
 #include "../core/gemm.h"
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -28,7 +28,7 @@ struct Linear {
   Tensor y;         // [..., O]
   Tensor pre;       // [..., O], optional
   int32_t activation;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &Linear::x, kFloat), in("weight", &Linear::weight, kFloat), optional_in("bias", &Linear::bias, kF32),
                   optional_in("residual", &Linear::residual, kFloat), out("y", &Linear::y, kFloat),
                   optional_out("pre", &Linear::pre, kFloat), par("activation", &Linear::activation));
@@ -61,7 +61,7 @@ struct LinearGrad {
   Tensor dweight, dweight_sum;  // [O, I]
   Tensor dbias, dbias_sum;      // [O]
   void* workspace = nullptr;    // dz [R, O] when it is not dy itself, then row sums of dz [chunks, O] for the bias
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("dy", &LinearGrad::dy, kFloat), optional_in("x", &LinearGrad::x, kFloat), optional_in("weight", &LinearGrad::weight, kFloat),
                   optional_in("pre", &LinearGrad::pre, kFloat), optional_in("x_pre", &LinearGrad::x_pre, kFloat),
                   optional_out("dx", &LinearGrad::dx, kFloat), optional_out("dweight", &LinearGrad::dweight, kF32),

@@ -5,7 +5,7 @@
 // Parallel over rows; vectors run along channels. Nothing is saved but x and y. About 2 (radius + 1) flops per element, twice
 // that for the gradient; bytes: each tensor once.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -14,7 +14,7 @@ struct Lrn {
   Tensor x, y;  // [R, C]
   int64_t radius;
   float bias, alpha, beta;
-  static constexpr auto spec() { return fields(in("x", &Lrn::x, kF32), out("y", &Lrn::y, kF32), par("radius", &Lrn::radius), par("bias", &Lrn::bias), par("alpha", &Lrn::alpha), par("beta", &Lrn::beta)); }
+  static auto spec() { return fields(in("x", &Lrn::x, kF32), out("y", &Lrn::y, kF32), par("radius", &Lrn::radius), par("bias", &Lrn::bias), par("alpha", &Lrn::alpha), par("beta", &Lrn::beta)); }
   void check() const {
     require(x.shape.rank == 2 && x.shape == y.shape, "x and y must have the same shape of rank 2, x has rank %d", x.shape.rank);
     require(radius >= 0, "radius is %lld, expected 0 or more", static_cast<long long>(radius));
@@ -27,7 +27,7 @@ struct LrnGrad {
   int64_t radius;
   float bias, alpha, beta;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &LrnGrad::x, kF32), in("y", &LrnGrad::y, kF32), in("dy", &LrnGrad::dy, kF32), out("dx", &LrnGrad::dx, kF32), par("radius", &LrnGrad::radius), par("bias", &LrnGrad::bias), par("alpha", &LrnGrad::alpha), par("beta", &LrnGrad::beta));
   }
   void check() const {

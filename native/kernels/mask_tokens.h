@@ -6,7 +6,7 @@
 // dtoken is summed over chunks of tokens and then over chunks, dpositions and dclass_token over the batch, in order.
 // x is read and y written once, also backwards: no joined map but y exists.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -36,7 +36,7 @@ struct MaskTokens {
   Tensor class_token;  // [C], optional
   Tensor positions;    // [P + L, C], optional
   Tensor y;            // [B, P + L, C]
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &MaskTokens::x, kFloat), optional_in("token", &MaskTokens::token, kF32), optional_in("mask", &MaskTokens::mask, kF32),
                   optional_in("class_token", &MaskTokens::class_token, kF32), optional_in("positions", &MaskTokens::positions, kF32), out("y", &MaskTokens::y, kFloat));
   }
@@ -61,7 +61,7 @@ struct MaskTokensGrad {
   Tensor dpositions;    // [P + L, C]
   int32_t in_front;     // P
   void* workspace = nullptr;  // sums of the chunks [chunks, C]
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("dy", &MaskTokensGrad::dy, kFloat), optional_in("mask", &MaskTokensGrad::mask, kF32), optional_out("dx", &MaskTokensGrad::dx, kFloat),
                   optional_out("dtoken", &MaskTokensGrad::dtoken, kF32), optional_out("dclass_token", &MaskTokensGrad::dclass_token, kF32),
                   optional_out("dpositions", &MaskTokensGrad::dpositions, kF32), par("in_front", &MaskTokensGrad::in_front));

@@ -4,7 +4,7 @@
 // Parallel over rows of cells; their sums are combined in double and in order. Runs of pixels that are not hidden are not read.
 // `scale` = 1 / (sum(m) + 1e-5) / I is saved for the gradient. 8 bytes a hidden value forward, 12 backward.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -36,7 +36,7 @@ struct MaskedLoss {
   int32_t kind;
   float beta;     // of smooth_l1
   void* workspace = nullptr;  // double [B h] sums, then float [B h, W] the mask of a row of pixels
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("pred", &MaskedLoss::pred, kFloat), in("target", &MaskedLoss::target, kF32), in("mask", &MaskedLoss::mask, kF32), out("loss", &MaskedLoss::loss, kF32),
                   out("scale", &MaskedLoss::scale, kF32), par("kind", &MaskedLoss::kind), par("beta", &MaskedLoss::beta));
   }
@@ -63,7 +63,7 @@ struct MaskedLossGrad {
   int32_t kind;
   float beta;
   void* workspace = nullptr;  // float [B h, W]
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("dy", &MaskedLossGrad::dy, kF32), in("pred", &MaskedLossGrad::pred, kFloat), in("target", &MaskedLossGrad::target, kF32), in("mask", &MaskedLossGrad::mask, kF32),
                   in("scale", &MaskedLossGrad::scale, kF32), out("dpred", &MaskedLossGrad::dpred, kFloat), par("kind", &MaskedLossGrad::kind), par("beta", &MaskedLossGrad::beta));
   }

@@ -13,7 +13,7 @@ struct Matmul {
   bool transpose_a, transpose_b;
   int32_t activation;
   float alpha;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("a", &Matmul::a, kF32 | kI32), in("b", &Matmul::b, kF32 | kI32), optional_in("bias", &Matmul::bias, kF32), out("y", &Matmul::y, kF32 | kI32),
                   par("transpose_a", &Matmul::transpose_a), par("transpose_b", &Matmul::transpose_b), par("activation", &Matmul::activation), par("alpha", &Matmul::alpha));
   }

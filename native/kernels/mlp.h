@@ -52,7 +52,7 @@ struct Mlp {
   Tensor y;         // [..., O]
   Tensor pre;       // [..., H], optional
   void* workspace = nullptr;  // hidden activations of a block of rows, x's dtype
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &Mlp::x, kFloat), in("w1", &Mlp::w1, kFloat), in("b1", &Mlp::b1, kF32), in("w2", &Mlp::w2, kFloat), in("b2", &Mlp::b2, kF32),
                   optional_in("residual", &Mlp::residual, kFloat), out("y", &Mlp::y, kFloat), optional_out("pre", &Mlp::pre, kFloat));
   }
@@ -84,7 +84,7 @@ struct MlpGrad {
   Tensor dw2;  // [O, H]
   Tensor db2;  // [O]
   void* workspace = nullptr;  // of a block of rows, in x's dtype: h, then dz; dy when it has another one; each block's sums of dz [blocks, H] and dy [blocks, O]
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("dy", &MlpGrad::dy, kFloat), in("x", &MlpGrad::x, kFloat), in("w1", &MlpGrad::w1, kFloat), in("w2", &MlpGrad::w2, kFloat),
                   in("pre", &MlpGrad::pre, kFloat), out("dx", &MlpGrad::dx, kFloat), out("dw1", &MlpGrad::dw1, kF32), out("db1", &MlpGrad::db1, kF32),
                   out("dw2", &MlpGrad::dw2, kF32), out("db2", &MlpGrad::db2, kF32));

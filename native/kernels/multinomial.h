@@ -3,7 +3,7 @@
 // every row, so that a seed gives what it gives on tfjs's other backends. The cumulative sums are float32, in order.
 // The draws come one after the other; rows and samples are shared out. N flops per row, log2 N comparisons per sample.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -13,7 +13,7 @@ struct Multinomial {
   double s0, s1, s2;
   int32_t carry;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("probabilities", &Multinomial::probabilities, kF32), out("y", &Multinomial::y, kI32), par("s0", &Multinomial::s0), par("s1", &Multinomial::s1), par("s2", &Multinomial::s2), par("carry", &Multinomial::carry));
   }
   void check() const {

@@ -7,7 +7,7 @@
 // other by nature: one thread, on a GPU one block, whose threads look for the best candidate and let each selected box reduce
 // all others at once.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 #include "rounded_product.h"
 
 namespace simmim {
@@ -38,7 +38,7 @@ struct NonMaxSuppression {
   Tensor boxes, scores, selected, selected_scores, count;  // [N, 4], [N], [M], [M], [1]
   double iou_threshold, score_threshold, soft_sigma;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("boxes", &NonMaxSuppression::boxes, kF32), in("scores", &NonMaxSuppression::scores, kF32), out("selected", &NonMaxSuppression::selected, kI32), optional_out("selected_scores", &NonMaxSuppression::selected_scores, kF32),
                   out("count", &NonMaxSuppression::count, kI32), par("iou_threshold", &NonMaxSuppression::iou_threshold), par("score_threshold", &NonMaxSuppression::score_threshold), par("soft_sigma", &NonMaxSuppression::soft_sigma));
   }

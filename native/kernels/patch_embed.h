@@ -4,7 +4,7 @@
 // Patches are unfolded into the workspace (channel, row, column within a patch), then one matrix product.
 // 2 B (H/p) (W/p) C Cin p p flops; the workspace is as large as the images, the traffic small beside the product.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 #include "linear.h"
 
 namespace simmim {
@@ -37,7 +37,7 @@ struct PatchEmbed {
   Tensor y;       // [B, H/p, W/p, C]
   int32_t patch;
   void* workspace = nullptr;  // unfolded patches [B * H/p * W/p, Cin * p * p] in weight's dtype
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("images", &PatchEmbed::images, kF32), in("weight", &PatchEmbed::weight, kFloat), optional_in("bias", &PatchEmbed::bias, kF32),
                   out("y", &PatchEmbed::y, kFloat), par("patch", &PatchEmbed::patch));
   }
@@ -60,7 +60,7 @@ struct PatchEmbedGrad {
   Tensor dbias, dbias_sum;      // [C]
   int32_t patch;
   void* workspace = nullptr;    // unfolded patches in dy's dtype; for dimages their f32 gradients; then LinearGrad's
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("dy", &PatchEmbedGrad::dy, kFloat), in("images", &PatchEmbedGrad::images, kF32), in("weight", &PatchEmbedGrad::weight, kFloat),
                   optional_out("dimages", &PatchEmbedGrad::dimages, kF32), optional_out("dweight", &PatchEmbedGrad::dweight, kF32),
                   optional_inout("dweight_sum", &PatchEmbedGrad::dweight_sum, kF32), optional_out("dbias", &PatchEmbedGrad::dbias, kF32),

@@ -2,7 +2,7 @@
 // y [B, I, h r, w r] (torch.nn.PixelShuffle on channels-last input), and its gradient, the inverse permutation.
 // Parallel over rows of cells. Each element is read and written once, f32 or bf16.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -22,7 +22,7 @@ struct PixelShuffle {
   static constexpr const char* name = "pixel_shuffle";
   Tensor pred;  // [B, h, w, I r r]
   Tensor y;     // [B, I, h r, w r]
-  static constexpr auto spec() { return fields(in("pred", &PixelShuffle::pred, kFloat), out("y", &PixelShuffle::y, kFloat)); }
+  static auto spec() { return fields(in("pred", &PixelShuffle::pred, kFloat), out("y", &PixelShuffle::y, kFloat)); }
   void check() const { check_shuffled(pred, y); }
 };
 
@@ -30,7 +30,7 @@ struct PixelShuffleGrad {
   static constexpr const char* name = "pixel_shuffle_grad";
   Tensor dy;     // [B, I, h r, w r]
   Tensor dpred;  // [B, h, w, I r r]
-  static constexpr auto spec() { return fields(in("dy", &PixelShuffleGrad::dy, kFloat), out("dpred", &PixelShuffleGrad::dpred, kFloat)); }
+  static auto spec() { return fields(in("dy", &PixelShuffleGrad::dy, kFloat), out("dpred", &PixelShuffleGrad::dpred, kFloat)); }
   void check() const { check_shuffled(dpred, dy); }
 };
 

@@ -26,7 +26,7 @@ struct Pool {
   Ints window;
   bool average, batch_positions;
   float none;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &Pool::x, kF32 | kI32), out("y", &Pool::y, kF32 | kI32), optional_out("positions", &Pool::positions, kI32), par("window", &Pool::window), par("average", &Pool::average), par("batch_positions", &Pool::batch_positions), par("none", &Pool::none));
   }
   void check() const {
@@ -43,7 +43,7 @@ struct PoolGrad {
   Ints window;
   bool average, last;
   void* workspace = nullptr;
-  static constexpr auto spec() { return fields(optional_in("x", &PoolGrad::x, kF32), in("dy", &PoolGrad::dy, kF32), out("dx", &PoolGrad::dx, kF32), par("window", &PoolGrad::window), par("average", &PoolGrad::average), par("last", &PoolGrad::last)); }
+  static auto spec() { return fields(optional_in("x", &PoolGrad::x, kF32), in("dy", &PoolGrad::dy, kF32), out("dx", &PoolGrad::dx, kF32), par("window", &PoolGrad::window), par("average", &PoolGrad::average), par("last", &PoolGrad::last)); }
   void check() const {
     check_pool(dx, dy, window);
     require(average || (x.present() && x.shape == dx.shape), "max pooling needs x, with the shape of dx");

@@ -3,7 +3,7 @@
 // The key of cell c of sample b is word 0 of philox(seed, site, step, (micro B + b) gh gw + c); hidden are the cells with the
 // `count` smallest (key, c). Parallel over samples. The count-th smallest pair is found bit by bit: 64 counting passes.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -15,7 +15,7 @@ struct RandomMask {
   int64_t count;
   int64_t repeat;
   void* workspace = nullptr;  // keys, uint64 [B, gh gw]
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("clock", &RandomMask::clock, kI32), out("y", &RandomMask::y, kF32), par("site", &RandomMask::site), par("count", &RandomMask::count), par("repeat", &RandomMask::repeat));
   }
   SIMMIM_INLINE int64_t rows() const { return y.dim(1) / repeat; }

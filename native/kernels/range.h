@@ -1,6 +1,6 @@
 // y[i] = start + i step, in doubles. Bytes: one write of y.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -8,7 +8,7 @@ struct Range {
   static constexpr const char* name = "range";
   Tensor y;
   double start, step;
-  static constexpr auto spec() { return fields(out("y", &Range::y, kF32 | kI32), par("start", &Range::start), par("step", &Range::step)); }
+  static auto spec() { return fields(out("y", &Range::y, kF32 | kI32), par("start", &Range::start), par("step", &Range::step)); }
   void check() const {}
 };
 

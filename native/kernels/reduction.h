@@ -4,7 +4,7 @@
 // Parallel over outputs, or, where there are few, over fixed blocks of n whose partial results combine in order.
 // Bytes: one read of x.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 #include "unary_ops.h"
 
 namespace simmim {
@@ -25,7 +25,7 @@ struct Reduce {
   Tensor x, y;  // [O, N, I], [O, I]
   int32_t op;
   void* workspace = nullptr;
-  static constexpr auto spec() { return fields(in("x", &Reduce::x, kF32 | kI32 | kU8), out("y", &Reduce::y, kF32 | kI32 | kU8), par("op", &Reduce::op)); }
+  static auto spec() { return fields(in("x", &Reduce::x, kF32 | kI32 | kU8), out("y", &Reduce::y, kF32 | kI32 | kU8), par("op", &Reduce::op)); }
   void check() const {
     require(op >= 0 && op < count, "op is %d, expected 0 to %d", op, count - 1);
     require(x.dtype == y.dtype, "y is %s, expected %s like x", name_of(y.dtype), name_of(x.dtype));
@@ -55,7 +55,7 @@ struct ArgReduce {
   static constexpr const char* name = "arg_reduce";
   Tensor x, y;
   bool smallest;
-  static constexpr auto spec() { return fields(in("x", &ArgReduce::x, kF32 | kI32 | kU8), out("y", &ArgReduce::y, kI32), par("smallest", &ArgReduce::smallest)); }
+  static auto spec() { return fields(in("x", &ArgReduce::x, kF32 | kI32 | kU8), out("y", &ArgReduce::y, kI32), par("smallest", &ArgReduce::smallest)); }
   void check() const { check_reduction(x, y); }
 };
 

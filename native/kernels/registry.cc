@@ -16,21 +16,6 @@ const KernelInfo kInfos[] = {
 #include "kernels.def"
 #undef KERNEL
 };
-template <class K, class T>
-bool is_written(const K& k, const Field<K, T>& field) {
-  if constexpr (std::is_same_v<T, Tensor>) return field.role != Role::in && field.role != Role::optional_in && (k.*field.member).present() && (k.*field.member).count() > 0;
-  return false;
-}
-template <class K>
-bool writes_something(const void* args) {
-  return std::apply([&](const auto&... f) { return (is_written(*static_cast<const K*>(args), f) || ...); }, K::spec());
-}
-using Question = bool (*)(const void* args);
-const Question kWritesSomething[] = {
-#define KERNEL(K) writes_something<K>,
-#include "kernels.def"
-#undef KERNEL
-};
 constexpr int kCount = sizeof(kInfos) / sizeof(kInfos[0]);
 
 }  // namespace
@@ -40,8 +25,6 @@ const KernelInfo& kernel_at(int id) {
   if (id < 0 || id >= kCount) fail("there is no kernel number %d", id);
   return kInfos[id];
 }
-
-bool has_results(int id, const void* args) { return kWritesSomething[id](args); }
 
 KernelFn kernel_function(int id) {
   switch (current_isa()) {

@@ -6,7 +6,7 @@
 // The definition is ts/data/resample.ts. Runs on the calling thread: loader threads call it side by side.
 // Bytes: read box * channels, write 12 * H * W. Multiplications: about 2 * support * (box rows * W + H * W) * 3.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -21,7 +21,7 @@ struct Resample {
   bool flip, bicubic;
   void* workspace = nullptr;
 
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("pixels", &Resample::pixels, kU8), in("table", &Resample::table, kF32), out("y", &Resample::y, kF32),
                   par("top", &Resample::top), par("left", &Resample::left), par("box_height", &Resample::box_height), par("box_width", &Resample::box_width),
                   par("resized_height", &Resample::resized_height), par("resized_width", &Resample::resized_width),

@@ -26,7 +26,7 @@ struct Resize {
   Tensor x, y;  // [B, H, W, C], [B, P, Q, C]
   bool align_corners, half_pixel_centers, nearest;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &Resize::x, kF32 | kI32 | kU8), out("y", &Resize::y, kF32 | kI32 | kU8), par("align_corners", &Resize::align_corners), par("half_pixel_centers", &Resize::half_pixel_centers), par("nearest", &Resize::nearest));
   }
   void check() const {
@@ -46,7 +46,7 @@ struct ResizeGrad {
   Tensor dy, dx;  // [B, P, Q, C], [B, H, W, C]
   bool align_corners, half_pixel_centers, nearest;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("dy", &ResizeGrad::dy, kF32), out("dx", &ResizeGrad::dx, kF32), par("align_corners", &ResizeGrad::align_corners), par("half_pixel_centers", &ResizeGrad::half_pixel_centers), par("nearest", &ResizeGrad::nearest));
   }
   void check() const { check_resize(dx, dy); }

@@ -1,7 +1,7 @@
 // Where resized, cropped and turned pictures read their source. Coordinates decide which pixel is read, so they are computed
 // in doubles and rounded as tfjs rounds them.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 #include "rounded_product.h"
 
 namespace simmim {

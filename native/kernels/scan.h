@@ -1,7 +1,7 @@
 // Running sums and products along the middle dimension: y[o, n, i] = x[o, 0..n, i] joined (exclusive: 0..n-1),
 // from the end where `reverse`. Parallel over columns. Bytes: one read of x, one write of y.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -9,7 +9,7 @@ struct Scan {
   static constexpr const char* name = "scan";
   Tensor x, y;  // [O, N, I]
   bool product, exclusive, reverse;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &Scan::x, kF32 | kI32), out("y", &Scan::y, kF32 | kI32), par("product", &Scan::product), par("exclusive", &Scan::exclusive), par("reverse", &Scan::reverse));
   }
   void check() const {

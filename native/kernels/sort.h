@@ -2,7 +2,7 @@
 // A heap of k entries lives in the outputs themselves. Parallel over rows; N log k comparisons a row. On a GPU, bitonic
 // sorts in shared memory, or of whole rows in the workspace when k is large.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 #include "sorted_rows.h"
 
 namespace simmim {
@@ -11,7 +11,7 @@ struct TopK {
   static constexpr const char* name = "top_k";
   Tensor x, values, indices;  // [R, N], [R, K], [R, K]
   void* workspace = nullptr;
-  static constexpr auto spec() { return fields(in("x", &TopK::x, kF32 | kI32), out("values", &TopK::values, kF32 | kI32), out("indices", &TopK::indices, kI32)); }
+  static auto spec() { return fields(in("x", &TopK::x, kF32 | kI32), out("values", &TopK::values, kF32 | kI32), out("indices", &TopK::indices, kI32)); }
   void check() const {
     require(x.shape.rank == 2 && values.shape.rank == 2 && values.shape == indices.shape, "x has rank %d, expected 2, and values and indices one shape", x.shape.rank);
     require(x.dtype == values.dtype, "values is %s, expected %s like x", name_of(values.dtype), name_of(x.dtype));

@@ -6,7 +6,7 @@
 //   sparse_reshape      index tuples of one shape as those of another with as many elements
 // check_values() refuses what lies outside; a replayed program leaves it out. Parallel over segments or entries; finding the places of sparse_fill_rows is one pass over the rows in order.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 #include "sorted_rows.h"
 
 namespace simmim {
@@ -15,7 +15,7 @@ struct SparseSegment {
   static constexpr const char* name = "sparse_segment";
   Tensor x, indices, ids, y;  // [R, I], [N], [N], [S, I]
   bool mean;
-  static constexpr auto spec() { return fields(in("x", &SparseSegment::x, kF32 | kI32), values_checked(in("indices", &SparseSegment::indices, kI32)), values_checked(in("ids", &SparseSegment::ids, kI32)), out("y", &SparseSegment::y, kF32 | kI32), par("mean", &SparseSegment::mean)); }
+  static auto spec() { return fields(in("x", &SparseSegment::x, kF32 | kI32), values_checked(in("indices", &SparseSegment::indices, kI32)), values_checked(in("ids", &SparseSegment::ids, kI32)), out("y", &SparseSegment::y, kF32 | kI32), par("mean", &SparseSegment::mean)); }
   void check() const {
     require(x.shape.rank == 2 && indices.shape.rank == 1 && ids.shape.rank == 1 && y.shape.rank == 2, "x, indices, ids, y have ranks %d, %d, %d, %d, expected 2, 1, 1, 2", x.shape.rank, indices.shape.rank, ids.shape.rank, y.shape.rank);
     require(x.dtype == y.dtype, "y is %s, expected %s like x", name_of(y.dtype), name_of(x.dtype));
@@ -37,7 +37,7 @@ struct SparseFillRows {
   Tensor indices, values, filled_indices, filled_values, empty, places, count;  // [N, D], [N], [N + R, D], [N + R], [R], [N], [1]
   double fill;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(values_checked(in("indices", &SparseFillRows::indices, kI32)), in("values", &SparseFillRows::values, kF32 | kI32 | kU8), out("filled_indices", &SparseFillRows::filled_indices, kI32), out("filled_values", &SparseFillRows::filled_values, kF32 | kI32 | kU8),
                   out("empty", &SparseFillRows::empty, kU8), out("places", &SparseFillRows::places, kI32), out("count", &SparseFillRows::count, kI32), par("fill", &SparseFillRows::fill));
   }
@@ -66,7 +66,7 @@ struct SparseReshape {
   static constexpr const char* name = "sparse_reshape";
   Tensor indices, y;  // [N, D], [N, E]
   Ints from, to;      // shapes
-  static constexpr auto spec() { return fields(in("indices", &SparseReshape::indices, kI32), out("y", &SparseReshape::y, kI32), par("from", &SparseReshape::from), par("to", &SparseReshape::to)); }
+  static auto spec() { return fields(in("indices", &SparseReshape::indices, kI32), out("y", &SparseReshape::y, kI32), par("from", &SparseReshape::from), par("to", &SparseReshape::to)); }
   void check() const {
     require(indices.shape.rank == 2 && y.shape.rank == 2 && indices.dim(0) == y.dim(0), "indices and y have ranks %d and %d, expected 2, and one number of tuples", indices.shape.rank, y.shape.rank);
     require(indices.dim(1) == from.size && y.dim(1) == to.size, "indices and y are %lld and %lld wide, expected %d and %d", static_cast<long long>(indices.dim(1)), static_cast<long long>(y.dim(1)), from.size, to.size);

@@ -4,7 +4,7 @@
 // Long runs are memory copies; where the runs of x and y lie along different dims, 16 x 16 tiles are transposed in
 // registers and cache. Parallel over ranges of rows or tiles. Bytes: one read, one write of prod(dims) elements.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 
@@ -13,7 +13,7 @@ struct StridedCopy {
   Tensor x, y;
   Ints dims, x_strides, y_strides;
   int64_t x_offset, y_offset;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &StridedCopy::x, kStored), inout("y", &StridedCopy::y, kStored), par("dims", &StridedCopy::dims), par("x_strides", &StridedCopy::x_strides),
                   par("y_strides", &StridedCopy::y_strides), par("x_offset", &StridedCopy::x_offset), par("y_offset", &StridedCopy::y_offset));
   }

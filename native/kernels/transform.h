@@ -22,7 +22,7 @@ struct Transform {
   int32_t op;               // FillMode
   bool nearest;
   float fill;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &Transform::x, kF32 | kI32 | kU8), in("transforms", &Transform::transforms, kF32), out("y", &Transform::y, kF32 | kI32 | kU8), par("op", &Transform::op), par("nearest", &Transform::nearest), par("fill", &Transform::fill));
   }
   void check() const {
@@ -37,7 +37,7 @@ struct Rotate {
   Tensor x, fill, y;  // [B, H, W, C], [C], [B, H, W, C]
   double sine, cosine, center_x, center_y;
   void* workspace = nullptr;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &Rotate::x, kF32 | kI32 | kU8), in("fill", &Rotate::fill, kF32), out("y", &Rotate::y, kF32 | kI32 | kU8), par("sine", &Rotate::sine), par("cosine", &Rotate::cosine), par("center_x", &Rotate::center_x), par("center_y", &Rotate::center_y));
   }
   void check() const {

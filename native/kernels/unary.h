@@ -2,7 +2,7 @@
 // float32 runs on vectors; int32 is computed in doubles and truncated, as JavaScript does. Parallel over ranges.
 // Bytes: one read of x, one write of y.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 #include "unary_ops.h"
 
 namespace simmim {
@@ -14,7 +14,7 @@ struct Unary {
   Tensor x, y;
   int32_t op;
   float a, b;  // alpha; lower and upper bound of clip
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("x", &Unary::x, kF32 | kI32), out("y", &Unary::y, kF32 | kI32), par("op", &Unary::op), par("a", &Unary::a), par("b", &Unary::b));
   }
   void check() const {
@@ -31,7 +31,7 @@ struct Predicate {
   static constexpr const char* ops = SIMMIM_PREDICATES(SIMMIM_OP_NAME);
   Tensor x, y;
   int32_t op;
-  static constexpr auto spec() { return fields(in("x", &Predicate::x, kF32 | kI32 | kU8), out("y", &Predicate::y, kU8), par("op", &Predicate::op)); }
+  static auto spec() { return fields(in("x", &Predicate::x, kF32 | kI32 | kU8), out("y", &Predicate::y, kU8), par("op", &Predicate::op)); }
   void check() const {
     require(op >= 0 && op < count, "op is %d, expected 0 to %d", op, count - 1);
     require(x.shape == y.shape, "y has %lld elements in its shape, expected the shape of x with %lld", static_cast<long long>(y.count()), static_cast<long long>(x.count()));

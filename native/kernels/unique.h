@@ -3,7 +3,7 @@
 // Slices are hashed in parallel and then entered into a table one after the other; a GPU sorts the hashes instead and compares
 // slices of equal ones. Bytes: one read of x, and again those slices that meet in the table.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 #include "sorted_rows.h"
 
 namespace simmim {
@@ -41,7 +41,7 @@ struct Unique {
   static constexpr const char* name = "unique";
   Tensor x, index, first, count;  // [O, N, I], [N], [N], [1]
   void* workspace = nullptr;
-  static constexpr auto spec() { return fields(in("x", &Unique::x, kF32 | kI32 | kU8), out("index", &Unique::index, kI32), out("first", &Unique::first, kI32), out("count", &Unique::count, kI32)); }
+  static auto spec() { return fields(in("x", &Unique::x, kF32 | kI32 | kU8), out("index", &Unique::index, kI32), out("first", &Unique::first, kI32), out("count", &Unique::count, kI32)); }
   void check() const {
     require(x.shape.rank == 3, "x has rank %d, expected 3: outer, slices, inner", x.shape.rank);
     require(index.count() == x.dim(1) && first.count() == x.dim(1) && count.count() == 1, "index and first have %lld and %lld values, expected %lld", static_cast<long long>(index.count()), static_cast<long long>(first.count()), static_cast<long long>(x.dim(1)));

@@ -1,7 +1,7 @@
 // A window that slides over (depth, height, width); two-dimensional ops have depth 1. Shared by convolutions, pooling and
 // morphological dilation: `window` among a kernel's parameters = sizes, strides, dilations, padding before the first position.
 #pragma once
-#include "../core/kernel.h"
+#include "../core/spec.h"
 
 namespace simmim {
 

@@ -59,7 +59,7 @@ struct WindowAttention {
   int32_t heads;
   float scale;  // ignored when scales is given
   Ints window, shift;
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("qkv", &WindowAttention::qkv, kFloat), in("table", &WindowAttention::table, kF32), optional_in("scales", &WindowAttention::scales, kF32), out("y", &WindowAttention::y, kFloat),
                   par("heads", &WindowAttention::heads), par("scale", &WindowAttention::scale), par("window", &WindowAttention::window), par("shift", &WindowAttention::shift));
   }
@@ -77,7 +77,7 @@ struct WindowAttentionGrad {
   float scale;
   Ints window, shift;
   void* workspace = nullptr;  // [groups, heads, entries + 1]
-  static constexpr auto spec() {
+  static auto spec() {
     return fields(in("dy", &WindowAttentionGrad::dy, kFloat), in("qkv", &WindowAttentionGrad::qkv, kFloat), in("table", &WindowAttentionGrad::table, kF32), optional_in("scales", &WindowAttentionGrad::scales, kF32),
                   out("dqkv", &WindowAttentionGrad::dqkv, kFloat), out("dtable", &WindowAttentionGrad::dtable, kF32), optional_out("dscales", &WindowAttentionGrad::dscales, kF32),
                   par("heads", &WindowAttentionGrad::heads), par("scale", &WindowAttentionGrad::scale), par("window", &WindowAttentionGrad::window), par("shift", &WindowAttentionGrad::shift));
