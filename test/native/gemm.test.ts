@@ -55,10 +55,12 @@ function freeAll(...outputs: NativeTensor[]): void {
   for (const handle of live.splice(0)) addon.release(handle);
 }
 
+const sameBits = (a: Float32Array, b: Float32Array): boolean => Buffer.compare(new Uint8Array(a.buffer, a.byteOffset, a.byteLength), new Uint8Array(b.buffer, b.byteOffset, b.byteLength)) === 0;
+
 /** Runs at every level; the bits of one level must be equal whatever the threads, or their order on a GPU. Returns one result per level. */
 function everywhere(run: () => Float32Array[]): { level: string; results: Float32Array[] }[] {
   return everyLevel(run).map(({ level, runs: [results, ...others] }) => {
-    for (const other of others) expect(other, `${level}: bits with more threads or in another order`).toEqual(results);
+    for (const other of others) if (!other.every((values, i) => sameBits(values, results[i] as Float32Array))) expect(other, `${level}: bits with more threads or in another order`).toEqual(results);
     return { level, results };
   });
 }
@@ -72,11 +74,13 @@ interface Reference {
 function product(m: number, n: number, k: number, a: (i: number, p: number) => number, b: (p: number, j: number) => number): Reference {
   const values = new Float64Array(m * n);
   const scale = new Float64Array(m * n);
+  const right = new Float64Array(k * n);
+  for (let p = 0; p < k; p++) for (let j = 0; j < n; j++) right[p * n + j] = b(p, j);
   for (let i = 0; i < m; i++)
     for (let p = 0; p < k; p++) {
       const x = a(i, p);
       for (let j = 0; j < n; j++) {
-        const v = x * b(p, j);
+        const v = x * (right[p * n + j] as number);
         values[i * n + j] = (values[i * n + j] as number) + v;
         scale[i * n + j] = (scale[i * n + j] as number) + Math.abs(v);
       }
