@@ -1,5 +1,6 @@
 #include "binary.h"
 
+#include "../cpu/stream.h"
 #include "../cpu/thread_pool.h"
 #include "elementary.h"
 
@@ -26,8 +27,13 @@ using Row = void (*)(const void* a, int64_t a_step, const void* b, int64_t b_ste
 SIMMIM_ARITHMETIC_OPS(DEFINE)
 #undef DEFINE
 
-SIMMIM_INLINE void put(float* y, Vec v) { store(y, v); }
+template <bool STREAM>
+SIMMIM_INLINE void put(float* y, Vec v) {
+  if constexpr (STREAM) stream(y, v);
+  else store(y, v);
+}
 SIMMIM_INLINE void put_n(float* y, Vec v, int n) { store_n(y, v, n); }
+template <bool STREAM>
 SIMMIM_INLINE void put(int32_t* y, Vec v) {
   for (int i = 0; i < kLanes; i++) y[i] = to_int32(v[i]);
 }
@@ -36,34 +42,37 @@ SIMMIM_INLINE void put_n(int32_t* y, Vec v, int n) {
 }
 
 /// Where the function is made for several registers side by side: does as many values as such blocks hold, and says how many.
-template <class F, class Out>
-SIMMIM_INLINE int64_t in_blocks(const float*, const float*, Out*, int64_t) {
-  return 0;
-}
-template <>
-SIMMIM_INLINE int64_t in_blocks<Function_gelu_grad, float>(const float* a, const float* b, float* y, int64_t n) {
+template <class F, bool STREAM>
+SIMMIM_INLINE int64_t in_blocks(const float* a, const float* b, float* y, int64_t n) {
   int64_t i = 0;
+  if constexpr (!__is_same(F, Function_gelu_grad)) return i;
   for (; i + kGeluRegisters * kLanes <= n; i += kGeluRegisters * kLanes) {
     Vec slope[kGeluRegisters];
     for (int r = 0; r < kGeluRegisters; r++) slope[r] = load(b + i + r * kLanes);
     gelu_derivative(slope);
-    for (int r = 0; r < kGeluRegisters; r++) store(y + i + r * kLanes, load(a + i + r * kLanes) * slope[r]);
+    for (int r = 0; r < kGeluRegisters; r++) put<STREAM>(y + i + r * kLanes, load(a + i + r * kLanes) * slope[r]);
   }
   return i;
 }
 
-template <class F, class Out>
+/// STREAM: past the caches, where the row of floats has whole cache lines.
+template <class F, class Out, bool STREAM = false>
 void float_row(const void* a_data, int64_t a_step, const void* b_data, int64_t b_step, void* y_data, int64_t n) {
   const float *a = static_cast<const float*>(a_data), *b = static_cast<const float*>(b_data);
   Out* y = static_cast<Out*>(y_data);
+  if constexpr (STREAM) {
+    if (!can_stream(y, n)) return float_row<F, Out>(a_data, a_step, b_data, b_step, y_data, n);
+  }
   const Vec a0 = splat(a[0]), b0 = splat(b[0]);
-  int64_t i = a_step && b_step ? in_blocks<F>(a, b, y, n) : 0;
+  int64_t i = 0;
+  if constexpr (__is_same(Out, float)) i = a_step && b_step ? in_blocks<F, STREAM>(a, b, y, n) : 0;
   if (a_step && b_step)
-    for (; i + kLanes <= n; i += kLanes) put(y + i, F::on_vector(load(a + i), load(b + i)));
+    for (; i + kLanes <= n; i += kLanes) put<STREAM>(y + i, F::on_vector(load(a + i), load(b + i)));
   else if (a_step)
-    for (; i + kLanes <= n; i += kLanes) put(y + i, F::on_vector(load(a + i), b0));
+    for (; i + kLanes <= n; i += kLanes) put<STREAM>(y + i, F::on_vector(load(a + i), b0));
   else
-    for (; i + kLanes <= n; i += kLanes) put(y + i, F::on_vector(a0, load(b + i)));
+    for (; i + kLanes <= n; i += kLanes) put<STREAM>(y + i, F::on_vector(a0, load(b + i)));
+  if constexpr (STREAM) end_streaming();
   if (i == n) return;
   const int rest = static_cast<int>(n - i);
   put_n(y + i, F::on_vector(a_step ? load_n(a + i, rest, 1.0f) : a0, b_step ? load_n(b + i, rest, 1.0f) : b0), rest);
@@ -264,13 +273,19 @@ void run(const Binary& k) {
       SIMMIM_ARITHMETIC_OPS(ENTRY)
 #undef ENTRY
   };
+  static constexpr Row large[] = {
+#define ENTRY(name, ...) &float_row<Function_##name, float, true>,
+      SIMMIM_ARITHMETIC_OPS(ENTRY)
+#undef ENTRY
+  };
   static constexpr Row integers[] = {
 #define ENTRY(name, ...) &integer_row<Function_##name>,
       SIMMIM_ARITHMETIC_OPS(ENTRY)
 #undef ENTRY
   };
   if (k.a.dtype == DType::i32) run_rows(k.a, k.b, k.y, integers[k.op]);
-  else run_rows(k.a, k.b, k.y, k.op == Binary::floor_div ? &float_row<Function_floor_div, int32_t> : floats[k.op]);
+  else if (k.op == Binary::floor_div) run_rows(k.a, k.b, k.y, &float_row<Function_floor_div, int32_t>);
+  else run_rows(k.a, k.b, k.y, (k.y.bytes() > kStreamedBytes ? large : floats)[k.op]);
 }
 
 void run(const Compare& k) {

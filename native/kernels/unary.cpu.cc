@@ -1,5 +1,6 @@
 #include "unary.h"
 
+#include "../cpu/stream.h"
 #include "../cpu/thread_pool.h"
 #include "elementary.h"
 
@@ -28,7 +29,8 @@ SIMMIM_INLINE void on_vectors<Function_gelu>(Vec (&x)[kTogether], Vec, Vec) {
   gelu(x);
 }
 
-template <class F>
+/// STREAM: past the caches, where `y` has whole cache lines.
+template <class F, bool STREAM>
 void on_floats(const Unary& k) {
   const Vec a = splat(k.a), b = splat(k.b);
   const float* x = k.x.f32();
@@ -39,8 +41,12 @@ void on_floats(const Unary& k) {
       Vec v[kTogether];
       for (int r = 0; r < kTogether; r++) v[r] = load(x + i + r * kLanes);
       on_vectors<F>(v, a, b);
-      for (int r = 0; r < kTogether; r++) store(y + i + r * kLanes, v[r]);
+      for (int r = 0; r < kTogether; r++) {
+        if constexpr (STREAM) stream(y + i + r * kLanes, v[r]);
+        else store(y + i + r * kLanes, v[r]);
+      }
     }
+    if constexpr (STREAM) end_streaming();
     for (; i + kLanes <= end; i += kLanes) store(y + i, F::on_vector(load(x + i), a, b));
     if (i < end) store_n(y + i, F::on_vector(load_n(x + i, static_cast<int>(end - i), 1.0f), a, b), static_cast<int>(end - i));
   });
@@ -60,8 +66,9 @@ void on_integers(const Unary& k) {
 
 template <class F>
 void on_any(const Unary& k) {
-  if (k.x.dtype == DType::f32) on_floats<F>(k);
-  else on_integers<F>(k);
+  if (k.x.dtype != DType::f32) on_integers<F>(k);
+  else if (k.y.bytes() > kStreamedBytes && can_stream(k.y.f32(), kGrain)) on_floats<F, true>(k);
+  else on_floats<F, false>(k);
 }
 
 #define DEFINE(name, body)                                        \
