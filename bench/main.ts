@@ -18,11 +18,11 @@ import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Comparable, compare } from './compare';
 import { dispatch } from './dispatch';
-import { geometricMean, interleave, type Result, Server, table } from './harness';
+import { geometricMean, interleave, median, type Result, Server, table } from './harness';
 import { type Limits, measureLimits, shareOfLimit, streamBandwidth } from './limits';
 import { OP_BENCHES } from './ops';
 import type { BenchCase } from './ops/op_bench';
-import { profileStep } from './profile';
+import { profileStep, tracedRuns } from './profile';
 import { replayTrace } from './replay';
 import { type Measured, roofline } from './roofline';
 import { compare as compareTfjs } from './tfjs/compare';
@@ -134,13 +134,23 @@ const scaled = (c: BenchCase, by: number): BenchCase => Object.fromEntries(Objec
 
 const finite = (value: number): number | null => (Number.isFinite(value) ? value : null);
 
-/** Every op beside PyTorch's form of it, with achieved GFLOP/s and GB/s and their share of what the machine allows. */
+/** Seconds that one run of a set-up op spends inside kernels, by the trace; on a GPU the trace has no such times. */
+async function kernelSeconds(server: Server): Promise<number> {
+  if (options.device !== 'cpu') return NaN;
+  return median((await tracedRuns(server, 5 * Number(options.rounds))).map((calls) => calls.reduce((sum, call) => sum + call.wall, 0) / 1e6));
+}
+const shown = (value: number, digits: number): string => (Number.isFinite(value) ? value.toFixed(digits) : '-');
+
+/**
+ * Every op beside PyTorch's form of it, with achieved GFLOP/s and GB/s and their share of what the machine allows. The time is that of
+ * the calls from JavaScript through tfjs's engine, gradients and all; what of it the kernels take stands beside.
+ */
 async function benchOps(): Promise<Outcome> {
   const limits = await limitsNow();
   const { precision } = options;
   const scale = Number(options.batch) / OP_BATCH;
   const others = options.modes.split(',').slice(1);
-  const rows: string[][] = [['op', 'case', 'ms', 'torch ms', ...others.map((mode) => `${mode} ms`), 'ratio', 'GFLOP/s', 'GB/s', '% of stream', '% of limit', 'note']];
+  const rows: string[][] = [['op', 'case', 'ms', 'torch ms', ...others.map((mode) => `${mode} ms`), 'ratio', 'GFLOP/s', 'GB/s', '% of stream', '% of limit', 'kernels ms', 'kernels % of stream', 'note']];
   const outcome: Outcome = { results: [], comparable: [] };
   const items: Measured[] = [];
   const backward = !options.forward;
@@ -153,13 +163,14 @@ async function benchOps(): Promise<Outcome> {
       const servers = contestants();
       const request = { cmd: 'op_setup', op: bench.op, case: c, threads, backward, precision: storage, device: options.device };
       const [ours, torch, ...rest] = (await interleave(servers, () => request, Number(options.rounds), 5)) as [Result, Result, ...Result[]];
+      const inKernels = ours.error ? NaN : await kernelSeconds(servers[0] as Server);
       servers.forEach((server) => server.close());
       const ratio = torch.median / ours.median;
       const work = { flops: bench.flops(c, backward), bytes: bench.bytes(c, backward) / (storage === 'bf16' ? 2 : 1), seconds: ours.median };
       const [gflops, gbytes] = [work.flops / ours.median / 1e9, work.bytes / ours.median / 1e9];
       const limitShare = shareOfLimit(limits, storage, work);
-      rows.push([bench.op, name, (ours.median * 1e3).toFixed(3), (torch.median * 1e3).toFixed(3), ...rest.map((r) => (r.median * 1e3).toFixed(3)), ratio.toFixed(2), gflops.toFixed(1), gbytes.toFixed(1), percent(gbytes / streamBandwidth(limits)), percent(limitShare), (ours.error ?? torch.error ?? '').split('\n')[0] as string]);
-      outcome.results.push({ op: bench.op, name, case: c, backward, precision: storage, ours, torch, others: rest, ratio, gflops, gbytes, limitShare });
+      rows.push([bench.op, name, (ours.median * 1e3).toFixed(3), (torch.median * 1e3).toFixed(3), ...rest.map((r) => (r.median * 1e3).toFixed(3)), ratio.toFixed(2), gflops.toFixed(1), gbytes.toFixed(1), percent(gbytes / streamBandwidth(limits)), percent(limitShare), shown(inKernels * 1e3, 3), shown((100 * work.bytes) / inKernels / 1e9 / streamBandwidth(limits), 0), (ours.error ?? torch.error ?? '').split('\n')[0] as string]);
+      outcome.results.push({ op: bench.op, name, case: c, backward, precision: storage, ours, torch, others: rest, ratio, gflops, gbytes, limitShare, kernelSeconds: finite(inKernels) });
       outcome.comparable.push({ key: `${bench.op} ${name}${backward ? '' : ' forward'}${storage === 'f32' ? '' : ` ${storage}`}${scale === 1 ? '' : ` batch ${options.batch}`}`, seconds: ours.median, ratio: finite(ratio) });
       items.push({ name: `${bench.op} ${name}`, ...work });
       if (Number.isFinite(ratio)) ratios.set(bench.op, [...(ratios.get(bench.op) ?? []), ratio]);

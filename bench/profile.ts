@@ -11,6 +11,21 @@ export interface Total {
   bytes: number;
 }
 
+/** The native calls of each of `rounds` runs of what a server is set up for, as its trace has them. */
+export async function tracedRuns(server: Server, rounds: number): Promise<TracedCall[][]> {
+  const runs: TracedCall[][] = [];
+  server.onComplaint((line) => {
+    const call = parseTraceLine(line);
+    if (call) runs.at(-1)?.push(call);
+  });
+  for (let round = 0; round < rounds; round++) {
+    runs.push([]);
+    await server.ask({ cmd: 'run', trace: true });
+    await server.ask({ cmd: 'info' }); // the lines come by another way than the answer: time for them to arrive
+  }
+  return runs;
+}
+
 /** Calls of equal cost in several steps: the total of each is its median over the steps. */
 function totals(steps: readonly TracedCall[][], clock: 'wall' | 'thread', nameOf: (call: TracedCall) => string): Total[] {
   const groups = new Map<string, { total: Total; perStep: number[] }>();
@@ -52,20 +67,10 @@ export interface ProfileOptions {
 /** Where the time of one training step goes, by kernel and by kernel with its shapes: medians over `rounds` traced steps. */
 export async function profileStep(ours: Server, model: string, options: ProfileOptions): Promise<{ kernels: Total[]; calls: Total[] }> {
   const { batch, threads, rounds, precision, clock, shapes, limits } = options;
-  const steps: TracedCall[][] = [];
-  let calls: TracedCall[] = [];
-  ours.onComplaint((line) => {
-    const call = parseTraceLine(line);
-    if (call) calls.push(call);
-  });
   const ready = await ours.ask({ cmd: 'step_setup', model, batch, threads, precision, recorded: false });
   if (ready.error) throw new Error(ready.error);
   await ours.ask({ cmd: 'run', repeats: 2 });
-  for (let round = 0; round < rounds; round++) {
-    calls = [];
-    await ours.ask({ cmd: 'run', trace: true });
-    steps.push(calls);
-  }
+  const steps = await tracedRuns(ours, rounds);
   ours.close();
   const kernels = totals(steps, clock, (call) => call.kernel);
   const byShape = totals(steps, clock, signature);
