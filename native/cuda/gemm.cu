@@ -1,6 +1,6 @@
 #include "gemm.h"
 
-#include "../core/error.h"
+#include "../core/require.h"
 #include "gelu.cuh"
 #include "launch.cuh"
 #include "products.h"

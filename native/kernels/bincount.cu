@@ -1,6 +1,6 @@
 #include "bincount.h"
 
-#include "../core/error.h"
+#include "../core/require.h"
 #include "../cuda/bisect.cuh"
 #include "../cuda/reduce.cuh"
 #include "../cuda/rows.cuh"
