@@ -1,6 +1,7 @@
 #include "masked_loss.h"
 
 #include "../cpu/reduce.h"
+#include "../cpu/stream.h"
 #include "../cpu/thread_pool.h"
 
 namespace simmim::SIMMIM_ISA {
@@ -112,15 +113,21 @@ void run(const MaskedLossGrad& k) {
   const float factor = -*k.dy.f32() * *k.scale.f32();
   with_kind(k.kind, k.pred, [&]<LossKind kind>(auto* pred) {
     auto* dpred = static_cast<decltype(pred)>(k.dpred.data);
+    bool streams = false;
+    if constexpr (sizeof(*dpred) == 4) streams = k.dpred.bytes() > kStreamedBytes && can_stream(dpred, g.r);
     parallel_for(k.pred.dim(0) * g.h, [&](int64_t row) {
       for_runs(g, k.mask.f32(), row, pixels + row * g.width, [&](int64_t feature, int64_t pixel, const float* weights) {
         for_lanes(g.r, [&](int64_t j, int n) {
           const Vec m = load_lanes(weights + j, n);
           Vec slope{};
           if (!nothing_hidden(m)) slope = slope_of<kind>(load_lanes(target + pixel + j, n) - load_lanes(pred + feature + j, n), k.beta) * (m * factor);
+          if constexpr (sizeof(*dpred) == 4) {
+            if (streams) return stream(dpred + feature + j, slope);
+          }
           store_lanes(dpred + feature + j, slope, n);
         });
       });
+      if (streams) end_streaming();
     });
   });
 }

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { kernels } from '../../ts/native';
 import { Rng, philox, uniformFromWord } from '../../ts/rng';
+import { firstBitDifference } from '../helpers/compare';
 import { lacking } from '../helpers/devices';
 import { distance, input, onEveryLevel, output, read, size } from '../helpers/native_kernels';
 
@@ -221,4 +222,30 @@ describe('the optimizer on flat buffers', () => {
     expectClose(runs, want);
     if (!Number.isFinite(norm)) for (const { values } of runs) expect(values).toEqual(state);
   });
+});
+
+// Gradients of more than 4 MiB are stored past the caches (native/cpu/stream.h), those of each half are not.
+test.skipIf(lacking('masked_loss'))('masked_loss_grad: a large gradient is that of its halves, bit by bit', () => {
+  const [cells, planes] = [6, 3];
+  for (const [images, side] of [[8, 36], [12, 32]] as const) { // runs of pixels that are no whole cache lines, and that are
+    const [perPred, perTarget] = [cells * cells * planes * side * side, planes * (cells * side) ** 2];
+    const [pred, target, mask] = [uniform(images * perPred), uniform(images * perTarget), Float32Array.from({ length: images * 4 * cells * cells }, () => (rng.uniform() < 0.6 ? 1 : 0))];
+    const gradient = (from: number, to: number): Float32Array => {
+      const n = to - from;
+      const k = {
+        dy: input([], [1]), scale: input([], [1e-6]), pred: input([n, cells, cells, planes * side * side], pred.subarray(from * perPred, to * perPred)), kind: 0, beta: 1,
+        target: input([n, planes, cells * side, cells * side], target.subarray(from * perTarget, to * perTarget)),
+        mask: input([n, 2 * cells, 2 * cells], mask.subarray(from * 4 * cells * cells, to * 4 * cells * cells)), dpred: output([n, cells, cells, planes * side * side]),
+      };
+      kernels.maskedLossGrad(k);
+      return read(k.dpred);
+    };
+    expect(images * perPred * 4).toBeGreaterThan(4 * 2 ** 20);
+    expect(images * perPred * 2).toBeLessThan(4 * 2 ** 20);
+    for (const { values } of onEveryLevel(() => ({ whole: gradient(0, images), lower: gradient(0, images / 2), upper: gradient(images / 2, images) }))) {
+      const { whole, lower, upper } = values as Record<'whole' | 'lower' | 'upper', Float32Array>;
+      expect(firstBitDifference(whole.slice(0, lower.length), lower)).toBeNull();
+      expect(firstBitDifference(whole.slice(lower.length), upper)).toBeNull();
+    }
+  }
 });
