@@ -17,17 +17,17 @@ function setOrder(order: string): void {
 }
 
 /**
- * What `run` returns at every instruction-set level, once for each setting that must not change a bit: 1, 2 and 5 threads;
+ * What `run` returns at every instruction-set level, once for each setting that must not change a bit: numbers of threads;
  * on the GPU, for each order in which its emulation runs blocks and threads.
  */
-export function everyLevel<T>(run: () => T): { level: string; runs: [T, ...T[]] }[] {
+export function everyLevel<T>(run: () => T, threads: readonly number[] = [1, 2, 5]): { level: string; runs: [T, ...T[]] }[] {
   try {
     if (ON_GPU) {
       return [{ level: 'cuda', runs: ['forward', 'reverse', 'shuffle'].map((order) => (setOrder(order), run())) as [T, ...T[]] }];
     }
     return LEVELS.map((level) => {
       addon.setIsa(level);
-      return { level, runs: [1, 2, 5].map((threads) => (addon.setThreads(threads), run())) as [T, ...T[]] };
+      return { level, runs: threads.map((n) => (addon.setThreads(n), run())) as [T, ...T[]] };
     });
   } finally {
     addon.setIsa(ISA);

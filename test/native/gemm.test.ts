@@ -293,7 +293,7 @@ test.skipIf(DEVICE !== 0)('products large enough that a few threads share their 
     const results = [y, dx, dw, sum, db].map(read);
     freeAll(y, dx, dw, db);
     return results as [Float32Array, Float32Array, Float32Array, Float32Array, Float32Array];
-  });
+  }, [1, 2, 3, 4, 5]);
   /** Row i of `got` [m, n] against sums over K of a(i, p) b(p, j), plus rest(i, j). */
   const checkRow = (got: Float32Array, i: number, n: number, k: number, a: (p: number) => number, b: (p: number, j: number) => number, rest: (j: number) => number, what: string): void => {
     const want = product(1, n, k, (_, p) => a(p), b);
