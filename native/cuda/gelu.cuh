@@ -5,10 +5,13 @@
 
 namespace simmim::cuda {
 
-/// Phi(x), the normal distribution function.
-SIMMIM_DEVICE float gelu_phi(float x) {
+/// |x| up to where the tails are nothing; NaN stays.
+SIMMIM_DEVICE float gelu_distance(float x) { return fabsf(x) > GeluTerms::farthest ? GeluTerms::farthest : fabsf(x); }
+
+/// x Phi(x) = max(x, 0) - t (1 - Phi(t)) with t = |x|.
+SIMMIM_DEVICE float gelu(float x) {
   using T = GeluTerms;
-  const float t = fminf(fabsf(x), T::farthest);
+  const float t = gelu_distance(x);
   float q = fmaf(T::q8, t, T::q7);
   q = fmaf(q, t, T::q6);
   q = fmaf(q, t, T::q5);
@@ -17,15 +20,12 @@ SIMMIM_DEVICE float gelu_phi(float x) {
   q = fmaf(q, t, T::q2);
   q = fmaf(q, t, T::q1);
   q = fmaf(q, t, T::q0);
-  const float upper = exp2f(q);
-  return x < 0 ? upper : 1.0f - upper;
+  return (x > 0 ? x : 0.0f) - t * exp2f(q);
 }
-
-SIMMIM_DEVICE float gelu(float x) { return x * gelu_phi(x); }
 
 SIMMIM_DEVICE float gelu_derivative(float x) {
   using T = GeluTerms;
-  const float t = fabsf(x) > T::farthest ? T::farthest : fabsf(x);  // NaN stays
+  const float t = gelu_distance(x);
   float f = fmaf(T::f7, t, T::f6);
   f = fmaf(f, t, T::f5);
   f = fmaf(f, t, T::f4);

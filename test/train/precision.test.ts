@@ -88,7 +88,9 @@ describe.each(Object.entries(MODELS))('%s', (family, model) => {
     // SwinV2 norms behind a branch, so the gradients of its residual stream meet in tfjs's addition, which reads float32: 14 copies
     // in the eager step and as many in the recorded one (replays are not counted).
     expect(loadAddon().stats().widenings - before).toBe(family === 'SwinV2' ? 28 : 0);
-    const [first, last] = [losses[0] as [number, number], losses[39] as [number, number]];
+    // The mean of ten updates: single ones, each of other masks, differ by some 1 % to either side once 30 updates have amplified rounding.
+    const mean = (of: 0 | 1): number => losses.slice(30).reduce((sum, pair) => sum + pair[of], 0) / 10;
+    const [first, last] = [losses[0] as [number, number], [mean(0), mean(1)] as [number, number]];
     expect(last[0]).toBeLessThan(0.9 * first[0]); // it learns
     expect(Math.abs(last[1] - last[0]) / last[0]).toBeLessThan(0.01);
     expect(last[1]).not.toBe(last[0]);
