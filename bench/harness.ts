@@ -76,21 +76,29 @@ export interface Result {
   error?: string;
 }
 
+/** How many runs of this length a contestant makes in a round of at least `fill` seconds: 1 for long ones, 200 at most. */
+const repeatsOf = (seconds: number, fill: number): number => Math.max(1, Math.min(200, Math.ceil(fill / seconds)));
+
 /**
  * Rounds in which every contestant runs in turn, so that a busy machine disturbs all alike. Each has been set up and has
- * run twice before, not counted: the first run allocates, and a trainer records its step in the second. Returns medians per
- * contestant, in order, and the value of the first run.
+ * run twice before, not counted: the first run allocates, and a trainer records its step in the second. Short runs are
+ * repeated until even the fastest contestant's round takes `fill` seconds, and that once more before, not counted: V8 compiles
+ * what has run often, and users call such an op thousands of times. Returns medians per contestant, in order, and the value of
+ * the first run.
  */
-export async function interleave(servers: readonly Server[], setup: (server: Server) => object, rounds: number, repeats = 1): Promise<Result[]> {
+export async function interleave(servers: readonly Server[], setup: (server: Server) => object, rounds: number, fill = 0): Promise<Result[]> {
   const errors = new Map<Server, string>();
   const values = new Map<Server, number | null | undefined>();
+  let repeats = 1;
   for (const server of servers) {
     const ready = await server.ask(setup(server));
     const first = ready.error ? ready : await server.ask({ cmd: 'run', repeats: 1 });
     const second = first.error ? first : await server.ask({ cmd: 'run', repeats: 1 });
     if (second.error) errors.set(server, second.error);
     values.set(server, first.value);
+    repeats = Math.max(repeats, ...(second.seconds ?? []).map((s) => repeatsOf(s, fill)));
   }
+  if (repeats > 1) for (const server of servers) if (!errors.has(server)) await server.ask({ cmd: 'run', repeats });
   const seconds = new Map<Server, number[]>(servers.map((s) => [s, []]));
   const hosts = new Map<Server, number[]>(servers.map((s) => [s, []]));
   const peaks = new Map<Server, number>();

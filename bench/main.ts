@@ -162,7 +162,7 @@ async function benchOps(): Promise<Outcome> {
       const c = scaled(given, scale);
       const servers = contestants();
       const request = { cmd: 'op_setup', op: bench.op, case: c, threads, backward, precision: storage, device: options.device };
-      const [ours, torch, ...rest] = (await interleave(servers, () => request, Number(options.rounds), 5)) as [Result, Result, ...Result[]];
+      const [ours, torch, ...rest] = (await interleave(servers, () => request, Number(options.rounds), 0.1)) as [Result, Result, ...Result[]];
       const inKernels = ours.error ? NaN : await kernelSeconds(servers[0] as Server);
       servers.forEach((server) => server.close());
       const ratio = torch.median / ours.median;
