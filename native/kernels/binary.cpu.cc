@@ -35,7 +35,7 @@ SIMMIM_INLINE void put(float* y, Vec v) {
 SIMMIM_INLINE void put_n(float* y, Vec v, int n) { store_n(y, v, n); }
 template <bool STREAM>
 SIMMIM_INLINE void put(int32_t* y, Vec v) {
-  for (int i = 0; i < kLanes; i++) y[i] = to_int32(v[i]);
+  store(y, to_int32(v));
 }
 SIMMIM_INLINE void put_n(int32_t* y, Vec v, int n) {
   for (int i = 0; i < n; i++) y[i] = to_int32(v[i]);
@@ -221,7 +221,6 @@ void cast_all(const Cast& k) {
     for (int64_t i = begin; i < end; i++) {
       if constexpr (sizeof(To) == 1 && sizeof(From) == 4) y[i] = boolean ? x[i] != 0 : static_cast<uint8_t>(to_int32(x[i]));
       else if constexpr (sizeof(To) == 1) y[i] = boolean ? x[i] != 0 : x[i];
-      else if constexpr (__is_same(From, float) && __is_same(To, int32_t)) y[i] = to_int32(x[i]);
       else y[i] = static_cast<To>(x[i]);
     }
   });
@@ -234,6 +233,17 @@ void cast_from(const Cast& k) {
   else cast_all<From, uint8_t>(k);
 }
 
+template <bool STREAM>
+void truncate(const Cast& k) {
+  const float* x = k.x.f32();
+  float* y = k.y.as<float>();  // bits of integers
+  parallel_ranges(k.x.count(), kGrain, [&](int64_t begin, int64_t end) {
+    int64_t i = begin;
+    for (; i + kLanes <= end; i += kLanes) put<STREAM>(y + i, from_bits(to_int32(load(x + i))));
+    for (; i < end; i++) k.y.i32()[i] = to_int32(static_cast<double>(x[i]));
+    if constexpr (STREAM) end_streaming();
+  });
+}
 void widen(const Cast& k) {
   parallel_ranges(k.x.count(), kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) k.y.f32()[i] = bf16_to_float(k.x.bf16()[i]);
@@ -315,6 +325,7 @@ void run(const Cast& k) {
   }
   if (k.x.dtype == DType::bf16) return widen(k);
   if (k.y.dtype == DType::bf16) return narrow(k);
+  if (k.x.dtype == DType::f32 && k.y.dtype == DType::i32) return k.y.bytes() > kStreamedBytes && can_stream(k.y.as<float>(), 0) ? truncate<true>(k) : truncate<false>(k);
   if (k.x.dtype == DType::f32) cast_from<float>(k);
   else if (k.x.dtype == DType::i32) cast_from<int32_t>(k);
   else cast_from<uint8_t>(k);

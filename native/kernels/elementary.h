@@ -1,5 +1,6 @@
 // Element functions of the tfjs families beyond cpu/vmath.h. Included only by files compiled per level.
 #pragma once
+#include "../cpu/all_zero.h"
 #include "../cpu/gelu.h"
 #include "../cpu/vmath.h"
 #include "scalar_ops.h"
@@ -14,6 +15,16 @@ SIMMIM_INLINE Vec lanes(Vec x, const F& f) {
   return y;
 }
 #define LANES(function) lanes(x, [](float f) { return __builtin_##function(f); })
+
+using simmim::to_int32;
+/// The same on every lane: where all of them fit, which is nearly always, one instruction.
+SIMMIM_INLINE IVec to_int32(Vec x) {
+  const IVec beyond = ~(abs(x) < 0x1p31f);
+  if (all_zero(from_bits(beyond))) return __builtin_convertvector(x, IVec);
+  IVec y;
+  for (int i = 0; i < kLanes; i++) y[i] = to_int32(static_cast<double>(x[i]));
+  return y;
+}
 
 SIMMIM_INLINE Vec sign(Vec x) { return select(x > Vec{}, splat(1.0f), select(x < Vec{}, splat(-1.0f), Vec{})); }
 SIMMIM_INLINE Vec clip(Vec x, Vec low, Vec high) { return select(x > high, high, select(x < low, low, x)); }

@@ -1,5 +1,6 @@
 #include "masked_loss.h"
 
+#include "../cpu/all_zero.h"
 #include "../cpu/reduce.h"
 #include "../cpu/stream.h"
 #include "../cpu/thread_pool.h"
@@ -73,17 +74,6 @@ static SIMMIM_INLINE void read_soon(const LossMap& g, const T* pred, const float
   __builtin_prefetch(target + 2 * g.width);
 }
 
-/// True when a register of mask values is 0 throughout.
-static SIMMIM_INLINE bool nothing_hidden(Vec m) {
-#if defined(__AVX512F__)
-  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(m), reinterpret_cast<__m512i>(m)) == 0;
-#elif defined(__AVX2__)
-  return _mm256_testz_si256(reinterpret_cast<__m256i>(m), reinterpret_cast<__m256i>(m));
-#else
-  return sum(abs(m)) == 0;
-#endif
-}
-
 void run(const MaskedLoss& k) {
   const LossMap g(k);
   const int64_t rows = k.pred.dim(0) * g.h;
@@ -97,7 +87,7 @@ void run(const MaskedLoss& k) {
         Vec partial{};
         for_lanes(g.r, [&](int64_t j, int n) {
           const Vec m = load_lanes(weights + j, n);
-          if (nothing_hidden(m)) return;
+          if (all_zero(m)) return;
           read_soon(g, pred + feature + j, target + pixel + j);
           partial = fma(loss_of<kind>(load_lanes(target + pixel + j, n) - load_lanes(pred + feature + j, n), k.beta), m, partial);
         });
@@ -129,7 +119,7 @@ void run(const MaskedLossGrad& k) {
         for_lanes(g.r, [&](int64_t j, int n) {
           const Vec m = load_lanes(weights + j, n);
           Vec slope{};
-          if (!nothing_hidden(m)) {
+          if (!all_zero(m)) {
             read_soon(g, pred + feature + j, target + pixel + j);
             slope = slope_of<kind>(load_lanes(target + pixel + j, n) - load_lanes(pred + feature + j, n), k.beta) * (m * factor);
           }

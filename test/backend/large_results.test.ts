@@ -15,7 +15,14 @@ const OPS: [string, number, (x: tf.Tensor, y: tf.Tensor, row: tf.Tensor, column:
   ['a scalar minus', 128, (x) => tf.sub(0.25, x)],
   ['times one row', 128, (x, _, row) => tf.mul(x, row)],
   ['plus one column', 144, (x, _y, _row, column) => tf.add(column, x)],
+  ['cast to integers, some too large', 128, (x) => tf.cast(tf.mul(x, 1e9), 'int32')],
 ];
+
+/** Floats around the ends of int32 among 16 n that fit. */
+function oddFloats(n: number): Float32Array {
+  const odd = [NaN, Infinity, -Infinity, 2147483648, -2147483648, -2147483904, 4294967296, 3e9, -3e9, 1e20, -0.9, 1.9, 2147483520];
+  return Float32Array.from({ length: 16 * n }, (_, i) => (i % 16 === (i >> 4) % 16 && i % 3 === 0 ? (odd[(i >> 4) % odd.length] as number) : i - 7.5));
+}
 
 describe.each(nativeDevices())('$name', (device) => {
   test.each(OPS)('%s: a large result is that of its halves, bit by bit', async (_, width, op) => {
@@ -30,5 +37,12 @@ describe.each(nativeDevices())('$name', (device) => {
       const values = whole.dataSync() as Float32Array;
       joined.forEach((part, i) => expect(firstBitDifference(values.slice(i * part.length, (i + 1) * part.length), part)).toBeNull());
     });
+  });
+
+  test.each([1, 40, 70_000])('floats become the integers that JavaScript makes of them: %i times 16', async (n) => {
+    await activate(device);
+    const x = oddFloats(n);
+    const [cast, wanted] = [tf.tidy(() => tf.cast(tf.tensor1d(x), 'int32').dataSync()), new Int32Array(x)];
+    expect(firstBitDifference(cast as Int32Array, wanted)).toBeNull();
   });
 });

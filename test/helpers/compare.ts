@@ -21,7 +21,7 @@ export function maxAbs(values: ArrayLike<number>): number {
 }
 
 /** The first position where two arrays differ in a bit of their float32 values, as text; null when all agree. */
-export function firstBitDifference(a: Float32Array, b: Float32Array): string | null {
+export function firstBitDifference(a: Float32Array | Int32Array, b: Float32Array | Int32Array): string | null {
   if (a.length !== b.length) return `lengths ${a.length} and ${b.length}`;
   const [x, y] = [a, b].map((v) => new Uint32Array(v.buffer, v.byteOffset, v.length)) as [Uint32Array, Uint32Array];
   for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return `element ${i}: ${a[i]} and ${b[i]}`;
