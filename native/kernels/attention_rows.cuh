@@ -8,7 +8,7 @@
 
 namespace simmim::cuda {
 
-constexpr int kRowWarps = 4;  // of a block
+constexpr int kRowWarps = 4;  // of a block at most
 constexpr float kNothing = -__builtin_inff();
 
 /// 1 / max(|x|, 1e-12)
@@ -269,11 +269,15 @@ SIMMIM_DEVICE float score_gradient(const Map& map, const HeadTensors<T>& t, int6
   return expf(product * factor + map.added(head, query, key) - numbers[0]) * numbers[1] * (dp - numbers[2]);
 }
 
-/// One warp for each row of the scores, with `vectors` of d floats in shared memory.
+/// One warp for each row of the scores, with `vectors` of d floats in shared memory: fewer warps in a block where heads are so wide
+/// that four have no room.
 template <class... P, class... A>
 void launch_rows(At at, void (*kernel)(P...), int64_t rows, int64_t vectors, int64_t d, A... arguments) {
-  Grid grid = grid_for(at.stream, rows * kWarpSize, kRowWarps * kWarpSize);
-  grid.shared = static_cast<size_t>(kRowWarps * WarpMemory::floats(vectors, d)) * sizeof(float);
+  const size_t bytes = static_cast<size_t>(WarpMemory::floats(vectors, d)) * sizeof(float), limit = at.stream.shared_limit;
+  if (bytes > limit) fail_as("unsupported", "heads have %lld channels: %zu bytes of shared memory, this GPU has %zu for a block", static_cast<long long>(d), bytes, limit);
+  const size_t warps = limit / bytes < kRowWarps ? limit / bytes : kRowWarps;
+  Grid grid = grid_for(at.stream, rows * kWarpSize, static_cast<unsigned>(warps) * kWarpSize);
+  grid.shared = warps * bytes;
   launch(at, kernel, grid, arguments..., rows);
 }
 

@@ -5,7 +5,7 @@ import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { CPU_BACKEND, CUDA_BACKEND, type NativeBackend } from '../../ts/backend';
 import { RecordedFunction } from '../../ts/backend/program';
 import { inspectCuda, kernels, loadAddon } from '../../ts/native';
-import { linear } from '../../ts/ops';
+import { attention, linear } from '../../ts/ops';
 
 let backend: NativeBackend;
 const values = (n: number, seed: number): Float32Array => Float32Array.from({ length: n }, (_, i) => Math.sin(i * 0.7 + seed));
@@ -51,6 +51,25 @@ test('indices outside a tensor are refused as on the CPU, although they lie on t
     expect(() => tf.gather(x, tf.tensor1d([0, 2], 'int32'))).toThrow(/the index value 2 is not in \[0, 1\]/);
     expect(() => tf.gatherND(x, tf.tensor2d([[5]], [1, 1], 'int32'))).toThrow(/index tuple 0 does not index into the 2 rows/);
   });
+});
+
+test('attention of heads too wide for four rows in a block is that of the CPU, and of heads too wide for one is refused', async () => {
+  const numbers = async (name: string, d: number): Promise<[y: Float32Array, dqkv: Float32Array]> => {
+    await tf.setBackend(name);
+    const [y, dqkv] = tf.tidy(() => {
+      const given = tf.valueAndGrad((qkv) => attention(qkv as tf.Tensor3D, null, { heads: 1, scale: d ** -0.5 }));
+      const { value, grad } = given(tf.tensor3d(values(9 * d, 1), [1, 3, 3 * d]), tf.tensor3d(values(3 * d, 2), [1, 3, d]));
+      return [value.dataSync().slice(), grad.dataSync().slice()] as [Float32Array, Float32Array];
+    });
+    await tf.setBackend(CUDA_BACKEND);
+    return [y, dqkv];
+  };
+  const d = 9000; // two rows of a forward block, one of its gradient
+  const [ours, cpus] = [await numbers(CUDA_BACKEND, d), await numbers(CPU_BACKEND, d)];
+  // Scores are sums of d products below 1, of which both orders of summation may lose d U / 2 beside each other, times the scale.
+  const slack = 2 * d ** 0.5 * 2 ** -24;
+  ours.forEach((list, i) => list.forEach((v, j) => expect(Math.abs(v - (cpus[i]?.[j] as number))).toBeLessThanOrEqual(slack)));
+  await expect(numbers(CUDA_BACKEND, 60_000)).rejects.toThrow(/attention: heads have 60000 channels: \d+ bytes of shared memory, this GPU has \d+ for a block/);
 });
 
 test('large values cross in pieces, and asynchronous reads have the values of their time', async () => {
