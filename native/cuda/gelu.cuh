@@ -5,6 +5,13 @@
 
 namespace simmim::cuda {
 
+/// c + x rest[0] + x^2 rest[1] + ... by Horner's rule.
+SIMMIM_DEVICE float polynomial(float, float c) { return c; }
+template <class... Rest>
+SIMMIM_DEVICE float polynomial(float x, float c, Rest... rest) {
+  return fmaf(polynomial(x, rest...), x, c);
+}
+
 /// |x| up to where the tails are nothing; NaN stays.
 SIMMIM_DEVICE float gelu_distance(float x) { return fabsf(x) > GeluTerms::farthest ? GeluTerms::farthest : fabsf(x); }
 
@@ -12,28 +19,13 @@ SIMMIM_DEVICE float gelu_distance(float x) { return fabsf(x) > GeluTerms::farthe
 SIMMIM_DEVICE float gelu(float x) {
   using T = GeluTerms;
   const float t = gelu_distance(x);
-  float q = fmaf(T::q8, t, T::q7);
-  q = fmaf(q, t, T::q6);
-  q = fmaf(q, t, T::q5);
-  q = fmaf(q, t, T::q4);
-  q = fmaf(q, t, T::q3);
-  q = fmaf(q, t, T::q2);
-  q = fmaf(q, t, T::q1);
-  q = fmaf(q, t, T::q0);
-  return (x > 0 ? x : 0.0f) - t * exp2f(q);
+  return (x > 0 ? x : 0.0f) - t * exp2f(polynomial(t, T::q0, T::q1, T::q2, T::q3, T::q4, T::q5, T::q6, T::q7, T::q8));
 }
 
 SIMMIM_DEVICE float gelu_derivative(float x) {
   using T = GeluTerms;
   const float t = gelu_distance(x);
-  float f = fmaf(T::f7, t, T::f6);
-  f = fmaf(f, t, T::f5);
-  f = fmaf(f, t, T::f4);
-  f = fmaf(f, t, T::f3);
-  f = fmaf(f, t, T::f2);
-  f = fmaf(f, t, T::f1);
-  f = fmaf(f, t, 1.0f);
-  const float lower = exp2f(fmaf(fmaf(T::e2, t, T::e1), t, -1.0f)) * f;
+  const float lower = exp2f(polynomial(t, -1.0f, T::e1, T::e2)) * polynomial(t, 1.0f, T::f1, T::f2, T::f3, T::f4, T::f5, T::f6, T::f7);
   return x < 0 ? lower : 1.0f - lower;
 }
 
