@@ -1,8 +1,9 @@
 // Matrix products: blocking, sharing out to threads, finishing. See gemm.h for what is promised.
 //
 // Every thread works on its own block of C with its own packed panels; where a few cores have one last-level cache, they
-// pack B once for all of them and take C in small pieces. Blocks of K are kBlockK deep (a panel of B stays in the
-// first-level cache, a block of A in the second); a tall K with a small C is cut into slices whose partial sums are added in order.
+// pack B once for all of them and take C in small pieces. A is packed where it is transposed, in bf16 or for AVX-512; else tiles
+// read it where it lies. Blocks of K are kBlockK deep (a panel of B stays in the first-level cache, a block of A in the
+// second); a tall K with a small C is cut into slices whose partial sums are added in order.
 #include "gemm.h"
 
 #include "gemm_finish.h"
@@ -33,6 +34,11 @@ SIMMIM_INLINE const GemmKernels& kernels_for(Source source) {
 
 bool has_finish(const Gemm& g) {
   return g.bias || g.pre.data || g.gelu || g.gelu_of.data || g.residual.data || g.result != DType::f32;
+}
+
+/// Whether tiles can add all of it themselves.
+bool only_adds(const Gemm& g) {
+  return !g.pre.data && !g.gelu && !g.gelu_of.data && g.result == DType::f32 && (!g.residual.data || g.residual.dtype == DType::f32);
 }
 
 /// Asks for the lines that a tile will be finished from and into, so that they arrive while it is computed: rows of a
@@ -84,14 +90,22 @@ int64_t block_depth(int64_t k, int64_t unit) {
   return parts == 0 ? 1 : round_up(ceil_div(k, parts), 2 * unit);
 }
 
-/// What one packed block of A and one of B contribute to C: tile after tile along the rows, so that C and what it is
+/// Rows of A as the tiles read them: packed panels, or where they lie.
+struct Rows {
+  const float* data;
+  int64_t panel;  // floats from one panel of kTileRows rows to the next
+  int64_t lda;    // in place: from row to row; packed: 0
+};
+
+/// What one block of A and one packed block of B contribute to C: tile after tile along the rows, so that C and what it is
 /// finished from are read and written in long runs.
 struct Tiles {
   const Block& block;
   const GemmKernels& kernels;
   int64_t units;                 // of K in the panels
-  int64_t panel_a, panel_b;      // floats from one panel to the next
-  const float *packed_a, *packed_b;
+  Rows a;
+  int64_t panel_b;               // floats from one panel to the next
+  const float* packed_b;
   Range rows, columns;           // relative to the block
   bool add, finish;
 
@@ -102,15 +116,20 @@ struct Tiles {
   SIMMIM_INLINE void run_tile(int64_t i, int64_t j) const {
     const Gemm& g = block.g;
     const int64_t height = smaller(kTileRows, rows.end - i), width = smaller(kTileColumns, columns.end - j);
-    const float* a = packed_a + (i - rows.begin) / kTileRows * panel_a;
+    const float* from = a.data + (i - rows.begin) / kTileRows * a.panel;
     const float* b = packed_b + (j - columns.begin) / kTileColumns * panel_b;
     float* c = block.sums + i * block.ld_sums + j;
-    const bool whole = width == kTileColumns;
-    if (!finish && whole) return kernels.tiles[height](units, a, b, add ? c : nullptr, c, block.ld_sums, block.ld_sums);
-    alignas(64) float aside[kTileRows * kTileColumns];
     const int64_t row = block.rows.begin + i, column = block.columns.begin + j;
+    const GemmKernels::Tile tile = a.lda ? kernels.tiles_in_place[height] : kernels.tiles[height];
+    const bool whole = width == kTileColumns;
+    if (whole && !finish) return tile(units, from, a.lda, b, {add ? c : nullptr, block.ld_sums, nullptr, nullptr, c, block.ld_sums});
+    if (whole && only_adds(g)) {
+      const float* const residual = static_cast<const float*>(g.residual.data);
+      return tile(units, from, a.lda, b, {add ? c : nullptr, block.ld_sums, g.bias ? g.bias + column : nullptr, residual ? residual + row * g.ldc + column : nullptr, c, block.ld_sums});
+    }
+    alignas(64) float aside[kTileRows * kTileColumns];
     if (finish) prefetch_tile(g, row, height, column);
-    kernels.tiles[height](units, a, b, add && whole ? c : nullptr, aside, block.ld_sums, kTileColumns);
+    tile(units, from, a.lda, b, {add && whole ? c : nullptr, block.ld_sums, nullptr, nullptr, aside, kTileColumns});
     if (!whole && add) add_tile(c, block.ld_sums, height, width, aside);
     if (finish) kernels.finish(g, aside, kTileColumns, row, height, column, width);
     else copy_tile(aside, c, block.ld_sums, height, width);
@@ -124,6 +143,15 @@ void pack_a(const Gemm& g, Range rows, Range depth, int64_t panel, float* packed
   if (g.transpose_a) return pack_rows<S, kTileRows, kPitchA>(a, g.lda, depth.size(), rows.size(), panel, packed);
   for (int64_t i = 0; i < rows.size(); i += kTileRows, packed += panel)
     pack_columns<S, kTileRows, kPitchA>(a + i * g.lda * source_bytes(S), g.lda, depth.size(), smaller(kTileRows, rows.size() - i), packed);
+}
+/// Rows of op(A) over a depth: where they lie, or packed into this thread's buffer, which has room for `most` rows.
+template <Source S>
+Rows rows_of(const Gemm& g, Range rows, Range depth, int64_t panel, int64_t most) {
+  if constexpr (kReadsInPlace && S == Source::f32)
+    if (!g.transpose_a && !g.row_sums && g.lda > 0) return {static_cast<const float*>(g.a) + rows.begin * g.lda + depth.begin, kTileRows * g.lda, g.lda};
+  float* const packed = gemm_buffer(GemmBuffer::packed_a, static_cast<size_t>(ceil_div(most, kTileRows) * panel));
+  pack_a<S>(g, rows, depth, panel, packed);
+  return {packed, panel, 0};
 }
 /// Packs op(B)[depth, columns]; panels of kTileColumns columns.
 template <Source S>
@@ -140,7 +168,6 @@ void run_block(const Block& block) {
   const int64_t m = block.rows.size(), n = block.columns.size(), k = block.depth.size();
   const int64_t depth = block_depth(k, source_unit(S)), units = ceil_div(depth, source_unit(S));
   const int64_t panel_a = kPitchA * units + kPanelGap, panel_b = kTileColumns * units + kPanelGap;
-  float* const packed_a = gemm_buffer(GemmBuffer::packed_a, static_cast<size_t>(ceil_div(kBlockM, kTileRows) * panel_a));
   float* const packed_b = gemm_buffer(GemmBuffer::packed_b, static_cast<size_t>(ceil_div(smaller(kBlockN, n), kTileColumns) * panel_b));
   for (int64_t jc = 0; jc < n; jc += kBlockN) {
     const Range columns{jc, smaller(n, jc + kBlockN)};
@@ -152,9 +179,9 @@ void run_block(const Block& block) {
       pack_b<S>(g, {block.columns.begin + columns.begin, block.columns.begin + columns.end}, part, panel_b, packed_b);
       for (int64_t ic = 0; ic < m; ic += kBlockM) {
         const Range rows{ic, smaller(m, ic + kBlockM)};
-        pack_a<S>(g, {block.rows.begin + rows.begin, block.rows.begin + rows.end}, part, panel_a, packed_a);
-        if (block.row_sums && jc == 0) sum_panels<S>(packed_a, ceil_div(part.size(), source_unit(S)), kTileRows, kPitchA, panel_a, rows.size(), block.row_sums + ic, part.begin > block.depth.begin);
-        Tiles{block, kernels_for(S), ceil_div(part.size(), source_unit(S)), panel_a, panel_b, packed_a, packed_b, rows, columns, add, pc >= k && block.finish}.run();
+        const Rows a = rows_of<S>(g, {block.rows.begin + rows.begin, block.rows.begin + rows.end}, part, panel_a, kBlockM);
+        if (block.row_sums && jc == 0) sum_panels<S>(a.data, ceil_div(part.size(), source_unit(S)), kTileRows, kPitchA, panel_a, rows.size(), block.row_sums + ic, part.begin > block.depth.begin);
+        Tiles{block, kernels_for(S), ceil_div(part.size(), source_unit(S)), a, panel_b, packed_b, rows, columns, add, pc >= k && block.finish}.run();
       }
     } while (pc < k);
   }
@@ -274,15 +301,14 @@ struct SharedProduct {
   }
   void multiply(int64_t step, int64_t piece) const {
     const Range rows{piece * height, smaller(g.m, (piece + 1) * height)}, columns = columns_of(step), part = depth_of(step);
-    float* const packed_a = gemm_buffer(GemmBuffer::packed_a, static_cast<size_t>(ceil_div(height, kTileRows) * panel_a));
-    pack_a<S>(g, rows, part, panel_a, packed_a);
+    const Rows a = rows_of<S>(g, rows, part, panel_a, height);
     wait_for(packings + step, static_cast<int32_t>(packs));
     wait_for(progress + piece, static_cast<int32_t>(step));
     const int64_t units = ceil_div(part.size(), source_unit(S));
     const bool first = part.begin == 0, last = part.end == g.k;
-    if (g.row_sums && columns.begin == 0) sum_panels<S>(packed_a, units, kTileRows, kPitchA, panel_a, rows.size(), g.row_sums + rows.begin, !first);
+    if (g.row_sums && columns.begin == 0) sum_panels<S>(a.data, units, kTileRows, kPitchA, panel_a, rows.size(), g.row_sums + rows.begin, !first);
     const Block block{g, rows, columns, part, static_cast<float*>(g.c) + rows.begin * g.ldc + columns.begin, g.ldc, !first || g.accumulate, has_finish(g), nullptr};
-    Tiles{block, kernels_for(S), units, panel_a, panel_b, packed_a, packed[step % 2], {0, rows.size()}, {0, columns.size()}, block.add, last && block.finish}.run();
+    Tiles{block, kernels_for(S), units, a, panel_b, packed[step % 2], {0, rows.size()}, {0, columns.size()}, block.add, last && block.finish}.run();
     __atomic_store_n(progress + piece, static_cast<int32_t>(step + 1), __ATOMIC_RELEASE);
   }
 };

@@ -26,47 +26,63 @@ struct MultiplyPairs {
 };
 #endif
 
-/// C[ROWS, NR] = sum over k of a[k][row] * b[k][column], plus `earlier` where there is one. Panels as gemm_pack.h makes them, k in units.
-template <int ROWS, class Multiply>
-static void tile(int64_t k, const float* a, const float* b, const float* earlier, float* c, int64_t ld_earlier, int64_t ldc) {
-  const float* first = earlier ? earlier : c;  // what is touched first afterwards
-  const int64_t ld_first = earlier ? ld_earlier : ldc;
+/// Whether op(A) = A in f32 is multiplied where it lies: its rows are long runs, and copying them costs more than reading each
+/// by an address of its own. With AVX-512's taller tiles that is not measured.
+#if defined(__AVX512F__)
+constexpr bool kReadsInPlace = false;
+#else
+constexpr bool kReadsInPlace = true;
+#endif
+
+/// C[ROWS, NR] = sum over k of a[k][row] * b[k][column], plus what `to` names. Panels as gemm_pack.h makes them, k in units;
+/// IN_PLACE: element (k, row) at a[row * lda + k].
+template <int ROWS, class Multiply, bool IN_PLACE>
+static void tile(int64_t k, const float* a, int64_t lda, const float* b, const TileResult& to) {
   Vec sum[ROWS][kTileVecs];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
     for (int j = 0; j < kTileVecs; j++) sum[i][j] = Vec{};
+  const auto prefetch = [](const float* matrix, int64_t ld) {
 #pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++) {
-    __builtin_prefetch(first + i * ld_first, 1);
-    __builtin_prefetch(first + i * ld_first + kTileColumns - 1, 1);
-  }
-  for (int64_t p = 0; p < k; p++, a += kPitchA, b += kTileColumns) {
+    for (int i = 0; i < ROWS; i++) {
+      __builtin_prefetch(matrix + i * ld, 1);
+      __builtin_prefetch(matrix + i * ld + kTileColumns - 1, 1);
+    }
+  };
+  if (to.earlier) prefetch(to.earlier, to.ld_earlier);  // what is touched first afterwards
+  else prefetch(to.c, to.ldc);
+  if (to.residual) prefetch(to.residual, to.ldc);
+  for (int64_t p = 0; p < k; p++, b += kTileColumns) {
     Vec row[kTileVecs];
 #pragma GCC unroll 4
     for (int j = 0; j < kTileVecs; j++) row[j] = load(b + j * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++) {
-      const Vec x = splat(a[i]);
+      const Vec x = splat(IN_PLACE ? a[i * lda + p] : a[p * kPitchA + i]);
 #pragma GCC unroll 4
       for (int j = 0; j < kTileVecs; j++) sum[i][j] = Multiply::apply(x, row[j], sum[i][j]);
     }
   }
-  if (earlier) {
+  const auto add = [&](const float* matrix, int64_t ld) {
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-      for (int j = 0; j < kTileVecs; j++) sum[i][j] += load(earlier + i * ld_earlier + j * kLanes);
-  }
+      for (int j = 0; j < kTileVecs; j++) sum[i][j] += load(matrix + i * ld + j * kLanes);
+  };
+  if (to.earlier) add(to.earlier, to.ld_earlier);
+  if (to.bias) add(to.bias, 0);
+  if (to.residual) add(to.residual, to.ldc);
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-    for (int j = 0; j < kTileVecs; j++) store(c + i * ldc + j * kLanes, sum[i][j]);
+    for (int j = 0; j < kTileVecs; j++) store(to.c + i * to.ldc + j * kLanes, sum[i][j]);
 }
 
 template <class Multiply, int ROWS = kTileRows>
 constexpr void fill_tiles(GemmKernels& kernels) {
-  kernels.tiles[ROWS] = tile<ROWS, Multiply>;
+  kernels.tiles[ROWS] = tile<ROWS, Multiply, false>;
+  if constexpr (kReadsInPlace) kernels.tiles_in_place[ROWS] = tile<ROWS, Multiply, true>;
   if constexpr (ROWS > 1) fill_tiles<Multiply, ROWS - 1>(kernels);
 }
 

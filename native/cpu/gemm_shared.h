@@ -6,10 +6,22 @@ namespace simmim {
 
 constexpr int kMaxTileRows = 14;
 
+/// Where a tile goes, and what is added to its sums on the way, in this order; each may be null.
+struct TileResult {
+  const float* earlier;  // sums of earlier blocks of K
+  int64_t ld_earlier;
+  const float* bias;      // one row
+  const float* residual;  // with C's leading dimension
+  float* c;
+  int64_t ldc;
+};
+
 /// The inner functions of one way to multiply (gemm_kernel.h, gemm_finish.h).
 struct GemmKernels {
+  using Tile = void (*)(int64_t k, const float* a, int64_t lda, const float* b, const TileResult& to);
   /// One per row count (entry 0 is unused): padding the last panel instead would cost 9 % at 128 rows.
-  void (*tiles[kMaxTileRows + 1])(int64_t k, const float* a, const float* b, const float* earlier, float* c, int64_t ld_earlier, int64_t ldc);
+  Tile tiles[kMaxTileRows + 1];
+  Tile tiles_in_place[kMaxTileRows + 1];  // A as it lies in memory; where kReadsInPlace
   /// Finishes sums [m, n] (row pitch ld) into C from row i0, column j0 on.
   void (*finish)(const Gemm& g, const float* sums, int64_t ld, int64_t i0, int64_t m, int64_t j0, int64_t n);
 };
