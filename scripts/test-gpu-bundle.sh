@@ -31,3 +31,17 @@ status=0
 said=$(inside SIMMIM_CUDA_PLUGIN="$emulated" SIMMIM_SECONDS=20 "$bundle/run" test) || status=$?
 [ $status -eq 1 ] && grep -q '^ok    doctor ' "$bundle/results/summary.txt" && grep -q '^left  ' "$bundle/results/summary.txt" || fail "with 20 seconds it ended with $status, expected 1, the doctor's part and parts that are left" "$said"
 tar -tzf "$bundle/results.tar.gz" | grep -q doctor.log || fail 'the packed results lack a log' "$said"
+
+# A plugin that lies there is used where it was made of these sources, and named where it was not and cannot be made anew.
+plugin=build/Release/libsimmim_cuda.so
+cp "$emulated" "$plugin"
+for made_of in these other; do
+  status=0
+  inside "$bundle/node/bin/node" scripts/build-native.mjs --fingerprint >"$plugin.sources"
+  [ $made_of = these ] || echo of others >"$plugin.sources"
+  said=$(inside "$bundle/run" build) || status=$?
+  case $made_of in
+    these) [ $status -eq 0 ] && grep -q '^ok    the plugin that is here was made of these sources' <<<"$said" || fail "with its plugin it ended with $status, expected 0" "$said" ;;
+    other) [ $status -eq 3 ] && grep -q '^simmim: the CUDA plugin was made of other sources' <<<"$said" || fail "with another plugin it ended with $status, expected 3 and why" "$said" ;;
+  esac
+done
