@@ -10,6 +10,7 @@ namespace {
 struct Place {
   int64_t length, channels, d, pitch;
   int64_t offset(int64_t b, int64_t h) const { return b * length * pitch + h * d; }
+  int64_t out_offset(int64_t b, int64_t h, int64_t token) const { return (b * length + token) * channels + h * d; }
 };
 
 Place place_of(const Tensor& qkv, int32_t heads) {
@@ -25,7 +26,7 @@ ScoreTerms terms_of(const Tensor& bias, int64_t length, int64_t head) {
 template <class T>
 void gather_head(const HeadTiles& t, const Place& p, const T* at, float scale) {
   const auto token = [&](int64_t i) { return i * p.pitch; };
-  gather_rows(t, at, token, scale, t.q);
+  gather_rows(t, at, token, scale * kLog2E, t.q);
   gather_rows(t, at + p.channels, token, 1.0f, t.k);
   gather_rows(t, at + 2 * p.channels, token, 1.0f, t.v);
 }
@@ -38,8 +39,9 @@ void forward(const Attention& k) {
     float* rest;
     const HeadTiles t = HeadTiles::make(p.length, p.d, false, 0, &rest);
     gather_head(t, p, k.qkv.as<T>() + p.offset(b, h), k.scale);
-    attend(t, terms_of(k.bias, p.length, h), NothingMeanwhile{});
-    scatter_rows(t, t.out, [&](int64_t i) { return (b * p.length + i) * p.channels + h * p.d; }, 1.0f, k.y.as<T>());
+    attend(t, terms_of(k.bias, p.length, h), NothingMeanwhile{}, [&](int64_t begin, int64_t end, const float* inverse) {
+      scatter_rows(t, begin, end, t.out, [&](int64_t i) { return p.out_offset(b, h, i); }, [&](int64_t i) { return inverse[i - begin]; }, k.y.as<T>(), false);
+    });
   });
 }
 
@@ -48,18 +50,19 @@ void gradient_of(const AttentionGrad& k, const Place& p, int64_t b, int64_t h, f
   float* rest;
   const HeadTiles t = HeadTiles::make(p.length, p.d, true, 0, &rest);
   gather_head(t, p, k.qkv.as<T>() + p.offset(b, h), k.scale);
-  gather_rows(t, k.dy.as<T>(), [&](int64_t i) { return (b * p.length + i) * p.channels + h * p.d; }, 1.0f, t.dout);
-  attend_gradient(t, terms_of(k.bias, p.length, h), NothingMeanwhile{}, [&](int64_t i, const float* row) {
-    if (dbias)
-      for_lanes(p.length, [&](int64_t j, int lanes) {
-        float* at = dbias + i * p.length + j;
-        store_lanes(at, first ? load_lanes(row + j, lanes) : load_lanes(at, lanes) + load_lanes(row + j, lanes), lanes);
-      });
+  const auto gather_dout = [&](int64_t begin, int64_t end, const float* inverse) {
+    gather_rows(t, begin, end, k.dy.as<T>(), [&](int64_t i) { return p.out_offset(b, h, i); }, [&](int64_t i) { return inverse[i - begin]; }, t.dout);
+  };
+  attend_gradient(t, terms_of(k.bias, p.length, h), NothingMeanwhile{}, gather_dout, [&](int64_t i, int64_t j, Vec ds) {
+    if (!dbias) return;
+    float* at = dbias + i * p.length + j;
+    const int lanes = static_cast<int>(p.length - j < kLanes ? p.length - j : kLanes);
+    store_lanes(at, first ? ds : load_lanes(at, lanes) + ds, lanes);
   });
   T* out = k.dqkv.as<T>() + p.offset(b, h);
   const auto token = [&](int64_t i) { return i * p.pitch; };
   scatter_rows(t, t.dq, token, k.scale, out);
-  scatter_rows(t, t.dk, token, 1.0f, out + p.channels);
+  scatter_rows(t, t.dk, token, kLn2, out + p.channels);
   scatter_rows(t, t.dv, token, 1.0f, out + 2 * p.channels);
 }
 

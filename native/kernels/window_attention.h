@@ -5,7 +5,7 @@
 // Cyclic shift, padding, partition and reverse are index arithmetic while a window's rows are gathered into
 // first-level cache: no rolled or partitioned map exists in memory. Keys of another region of the shifted map get
 // -100, keys in the padding get no weight, queries in the padding are dropped.
-// Parallel over (group of windows, head). Nothing is saved: the gradient recomputes the probabilities.
+// Parallel over (group of windows, some heads). Nothing is saved: the gradient recomputes the probabilities.
 // With N = wh ww: 4 B H W N C flops forward, 10 B H W N C for the gradient; qkv and y cross memory once per pass.
 #pragma once
 #include "attention.h"
