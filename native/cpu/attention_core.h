@@ -208,12 +208,19 @@ SIMMIM_INLINE Vec finish_scores(const HeadTiles& t, const ScoreTerms& terms, int
   return top;
 }
 
+/// scores[n, rows] = from (or nothing) + rows [n, d] times columns [d, N]; what lies beyond N is that of `from`, or zero.
+template <class Ahead>
+SIMMIM_INLINE void score_products(const HeadTiles& t, int64_t n, const float* rows, const float* columns, const float* from, int64_t ldfrom, float* scores, const Ahead& ahead) {
+  if (kHalves && t.rows - t.tokens >= kLanes / 2) small_matmul<false, true>(n, t.rows / kLanes, t.channels, rows, t.width, columns, t.rows, from, ldfrom, scores, t.rows, ahead);
+  else small_matmul<false>(n, t.rows / kLanes, t.channels, rows, t.width, columns, t.rows, from, ldfrom, scores, t.rows, ahead);
+}
+
 /// For queries [begin, end): t.scores = exp(score - highest of the row), inverse[i] = 1 / the row's sum, 0 for padding.
 template <class Ahead>
 SIMMIM_INLINE void exponentials_of(const HeadTiles& t, int64_t begin, int64_t end, const ScoreTerms& terms, float* inverse, const Ahead& ahead) {
   const int64_t n = end - begin;
   const float* bias = terms.padded ? terms.bias + begin * terms.pitch : nullptr;
-  small_matmul<false>(n, t.rows / kLanes, t.channels, t.q + begin * t.width, t.width, t.k_columns, t.rows, bias, terms.pitch, t.scores, t.rows, ahead);
+  score_products(t, n, t.q + begin * t.width, t.k_columns, bias, terms.pitch, t.scores, ahead);
   RowFolds tops, sums;
   for (int64_t i = 0; i < n; i++) {
     float* row = t.scores + i * t.rows;
@@ -298,7 +305,7 @@ SIMMIM_INLINE void attend_gradient(const HeadTiles& t, const ScoreTerms& terms, 
     const float *q = t.q + begin * t.width, *dout = t.dout + begin * t.width;
     exponentials_of(t, begin, end, terms, inverse, ahead);
     gather_dout(begin, end, inverse);
-    small_matmul<false>(n, t.rows / kLanes, t.channels, dout, t.width, t.v_columns, t.rows, nullptr, 0, t.dscores, t.rows, ahead);
+    score_products(t, n, dout, t.v_columns, nullptr, 0, t.dscores, ahead);
     small_matmul<true>(t.tokens, width, n, t.scores, t.rows, dout, t.width, begin > 0 ? t.dv : nullptr, t.width, t.dv, t.width, ahead);
     softmax_gradient(t, n, inverse, [&](int64_t i, int64_t j, Vec ds) { observe(begin + i, j, ds); });
     small_matmul<false>(n, width, t.tokens, t.dscores, t.rows, t.k, t.width, nullptr, 0, t.dq + begin * t.width, t.width, ahead);

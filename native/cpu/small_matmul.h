@@ -12,49 +12,76 @@ constexpr int kSmallRows[5] = {0, 14, 12, 9, 6};  // rows of a tile by its width
 constexpr int kSmallRows[5] = {0, 8, 6, 4, 3};  // 16 registers
 #endif
 
-template <int MR, int NV, bool TransposeA>
+/// The last register of a row when only the lower half of its lanes matters: there are AVX2 machines with units of 128 bits, which
+/// take half the time then. The upper half of the result is that of `from`, or zeros.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+constexpr bool kHalves = true;
+struct HalfRegister {
+  __m128 v;
+  SIMMIM_INLINE void load(const float* p) { v = _mm_loadu_ps(p); }
+  SIMMIM_INLINE void add_product(Vec x, const float* b) { v = _mm_fmadd_ps(_mm256_castps256_ps128(x), _mm_loadu_ps(b), v); }
+  SIMMIM_INLINE void store(float* p, const float* from) const { _mm256_storeu_ps(p, _mm256_set_m128(from ? _mm_loadu_ps(from + 4) : _mm_setzero_ps(), v)); }
+};
+#else
+constexpr bool kHalves = false;
+struct HalfRegister {
+  SIMMIM_INLINE void load(const float*) {}
+  SIMMIM_INLINE void add_product(Vec, const float*) {}
+  SIMMIM_INLINE void store(float*, const float*) const {}
+};
+#endif
+
+/// A tile of MR rows and NV registers, the last of which is a half one where HALF.
+template <int MR, int NV, bool TransposeA, bool HALF>
 static void small_tile(int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, const float* from, int64_t ldfrom, float* c, int64_t ldc) {
-  Vec sums[MR][NV];
+  constexpr int WHOLE = NV - HALF;
+  Vec sums[MR][WHOLE];
+  HalfRegister halves[MR] = {};
 #pragma GCC unroll 16
-  for (int i = 0; i < MR; i++)
+  for (int i = 0; i < MR; i++) {
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; j++) sums[i][j] = from ? load(from + i * ldfrom + j * kLanes) : Vec{};
+    for (int j = 0; j < WHOLE; j++) sums[i][j] = from ? load(from + i * ldfrom + j * kLanes) : Vec{};
+    if (HALF && from) halves[i].load(from + i * ldfrom + WHOLE * kLanes);
+  }
   for (int64_t p = 0; p < k; p++) {
-    Vec row[NV];
+    Vec row[WHOLE];
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; j++) row[j] = load(b + j * kLanes);
+    for (int j = 0; j < WHOLE; j++) row[j] = load(b + j * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
       const Vec x = splat(TransposeA ? a[i] : a[i * lda]);
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; j++) sums[i][j] = fma(x, row[j], sums[i][j]);
+      for (int j = 0; j < WHOLE; j++) sums[i][j] = fma(x, row[j], sums[i][j]);
+      if constexpr (HALF) halves[i].add_product(x, b + WHOLE * kLanes);
     }
     a += TransposeA ? lda : 1;
     b += ldb;
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < MR; i++)
+  for (int i = 0; i < MR; i++) {
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; j++) store(c + i * ldc + j * kLanes, sums[i][j]);
+    for (int j = 0; j < WHOLE; j++) store(c + i * ldc + j * kLanes, sums[i][j]);
+    if constexpr (HALF) halves[i].store(c + i * ldc + WHOLE * kLanes, from ? from + i * ldfrom + WHOLE * kLanes : nullptr);
+  }
 }
 
 /// The tile of `rows` rows, found by counting down from the tallest.
-template <int MR, int NV, bool TransposeA>
+template <int MR, int NV, bool TransposeA, bool HALF>
 SIMMIM_INLINE void small_tile_of(int64_t rows, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, const float* from, int64_t ldfrom, float* c, int64_t ldc) {
   if constexpr (MR > 0) {
-    if (rows == MR) return small_tile<MR, NV, TransposeA>(k, a, lda, b, ldb, from, ldfrom, c, ldc);
-    small_tile_of<MR - 1, NV, TransposeA>(rows, k, a, lda, b, ldb, from, ldfrom, c, ldc);
+    if (rows == MR) return small_tile<MR, NV, TransposeA, HALF>(k, a, lda, b, ldb, from, ldfrom, c, ldc);
+    small_tile_of<MR - 1, NV, TransposeA, HALF>(rows, k, a, lda, b, ldb, from, ldfrom, c, ldc);
   }
 }
 
 /// One column of tiles, NV registers wide; rows are dealt out evenly.
-template <int NV, bool TransposeA, class Meanwhile>
+template <int NV, bool TransposeA, bool HALF = false, class Meanwhile>
 static void small_column(int64_t m, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, const float* from, int64_t ldfrom, float* c, int64_t ldc, const Meanwhile& meanwhile) {
   int64_t tiles = (m + kSmallRows[NV] - 1) / kSmallRows[NV];
   for (int64_t i = 0; tiles > 0; tiles--) {
     const int64_t rows = (m - i) / tiles;
     meanwhile();
-    small_tile_of<kSmallRows[NV], NV, TransposeA>(rows, k, a + (TransposeA ? i : i * lda), lda, b, ldb, from ? from + i * ldfrom : nullptr, ldfrom, c + i * ldc, ldc);
+    small_tile_of<kSmallRows[NV], NV, TransposeA, HALF>(rows, k, a + (TransposeA ? i : i * lda), lda, b, ldb, from ? from + i * ldfrom : nullptr, ldfrom, c + i * ldc, ldc);
     i += rows;
   }
 }
@@ -64,16 +91,22 @@ struct NothingMeanwhile {
 };
 
 /// C[m, width] = op(A) B[k, width], plus `from` where it is given, which may be C; op(A) is A[m, k], or A[k, m] transposed. width is
-/// in registers. meanwhile() is called once a tile, every few hundred cycles: the place to ask for what is needed later.
-template <bool TransposeA, class Meanwhile = NothingMeanwhile>
+/// in registers; HALF: of the last one the upper half may be left out. meanwhile() is called once a tile, every few hundred cycles:
+/// the place to ask for what is needed later.
+template <bool TransposeA, bool HALF = false, class Meanwhile = NothingMeanwhile>
 static void small_matmul(int64_t m, int64_t width, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, const float* from, int64_t ldfrom, float* c, int64_t ldc, const Meanwhile& meanwhile = {}) {
+  const auto column = [&]<int NV>(bool last) {
+    if (HALF && kHalves && NV > 1 && last) small_column<NV, TransposeA, HALF && kHalves && (NV > 1)>(m, k, a, lda, b, ldb, from, ldfrom, c, ldc, meanwhile);
+    else small_column<NV, TransposeA>(m, k, a, lda, b, ldb, from, ldfrom, c, ldc, meanwhile);
+  };
   while (width > 0) {
     // Wide tiles broadcast less; a single register at the end is slow: 5 = 3 + 2, 6 = 3 + 3.
     const int64_t take = width == 4 || width > 6 ? 4 : width >= 3 ? 3 : width;
-    if (take == 4) small_column<4, TransposeA>(m, k, a, lda, b, ldb, from, ldfrom, c, ldc, meanwhile);
-    else if (take == 3) small_column<3, TransposeA>(m, k, a, lda, b, ldb, from, ldfrom, c, ldc, meanwhile);
-    else if (take == 2) small_column<2, TransposeA>(m, k, a, lda, b, ldb, from, ldfrom, c, ldc, meanwhile);
-    else small_column<1, TransposeA>(m, k, a, lda, b, ldb, from, ldfrom, c, ldc, meanwhile);
+    const bool last = take == width;
+    if (take == 4) column.template operator()<4>(last);
+    else if (take == 3) column.template operator()<3>(last);
+    else if (take == 2) column.template operator()<2>(last);
+    else column.template operator()<1>(last);
     width -= take;
     b += take * kLanes;
     c += take * kLanes;
