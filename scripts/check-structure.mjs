@@ -39,7 +39,7 @@ const NATIVE_LAYERS = {
   binding: ['core', 'cpu', 'kernels', 'comm'],
 };
 /** Fused kernels whose files must all carry the stem; the CUDA twin unless kernels.def says that there is none. */
-const FUSED = ['linear', 'mlp', 'layer_norm', 'window_attention', 'attention', 'patch_embed', 'mask_tokens', 'random_mask', 'masked_loss', 'drop_path', 'accumulate', 'grad_norm', 'adamw'];
+const FUSED = ['linear', 'mlp', 'layer_norm', 'window_attention', 'attention', 'patch_embed', 'mask_tokens', 'random_mask', 'random_values', 'masked_loss', 'drop_path', 'accumulate', 'grad_norm', 'adamw'];
 
 const problems = [];
 const report = (file, what) => problems.push(`${relative(root, file)}: ${what}`);

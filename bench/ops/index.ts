@@ -12,7 +12,8 @@ import { mlpBench } from './mlp.bench';
 import type { OpBench } from './op_bench';
 import { patchEmbedBench } from './patch_embed.bench';
 import { randomMaskBench } from './random_mask.bench';
+import { randomValuesBench } from './random_values.bench';
 import { windowAttentionBench } from './window_attention.bench';
 
 /** Every op bench, one file per stem beside this one. */
-export const OP_BENCHES: OpBench[] = [linearBench, mlpBench, layerNormBench, windowAttentionBench, attentionBench, patchEmbedBench, maskTokensBench, maskedLossBench, randomMaskBench, dropPathBench, geluBench, accumulateBench, gradNormBench, adamwBench];
+export const OP_BENCHES: OpBench[] = [linearBench, mlpBench, layerNormBench, windowAttentionBench, attentionBench, patchEmbedBench, maskTokensBench, maskedLossBench, randomMaskBench, dropPathBench, geluBench, accumulateBench, gradNormBench, adamwBench, randomValuesBench];

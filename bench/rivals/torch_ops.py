@@ -146,6 +146,11 @@ def grad_norm(case, precision, backward):
     return lambda: float(g.norm())
 
 
+def random_values(case, precision, backward):
+    w = torch.empty(case["elements"])
+    return lambda: torch.nn.init.trunc_normal_(w, std=0.02) is None
+
+
 def matmul(case, precision, backward):
     a, b = tensor([case["m"], case["k"]], precision), tensor([case["k"], case["n"]], precision)
     if case.get("ta"):
@@ -155,7 +160,7 @@ def matmul(case, precision, backward):
     return lambda: (a @ b) is None
 
 
-OPS = dict(linear=linear, mlp=mlp, layer_norm=layer_norm, gelu=gelu, window_attention=window_attention, attention=attention, masked_loss=masked_loss, patch_embed=patch_embed, adamw=adamw, grad_norm=grad_norm, matmul=matmul)
+OPS = dict(linear=linear, mlp=mlp, layer_norm=layer_norm, gelu=gelu, window_attention=window_attention, attention=attention, masked_loss=masked_loss, patch_embed=patch_embed, adamw=adamw, grad_norm=grad_norm, random_values=random_values, matmul=matmul)
 
 
 def make(name, case, precision, backward, compiled=False, sdpa=False):

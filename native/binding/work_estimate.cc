@@ -22,7 +22,7 @@ double weight_of(std::string_view name) {
       {"matmul", kProduct}, {"conv", kProduct}, {"conv_input_grad", kProduct}, {"conv_filter_grad", kProduct}, {"linear", kProduct}, {"linear_grad", kProduct},
       {"mlp", kProduct}, {"mlp_grad", kProduct}, {"patch_embed", kProduct}, {"patch_embed_grad", kProduct},
       {"attention", 16}, {"attention_grad", 32}, {"window_attention", 16}, {"window_attention_grad", 32}, {"fft", 8}, {"top_k", 8}, {"unique", 8}, {"search_sorted", 8}, {"multinomial", 8},
-      {"non_max_suppression", 32}, {"depthwise", 4}, {"depthwise_input_grad", 4}, {"depthwise_filter_grad", 4}, {"pool", 4}, {"pool_grad", 4}, {"dilation", 8},
+      {"non_max_suppression", 32}, {"random_values", 16}, {"depthwise", 4}, {"depthwise_input_grad", 4}, {"depthwise_filter_grad", 4}, {"pool", 4}, {"pool_grad", 4}, {"dilation", 8},
       {"dilation_input_grad", 8}, {"dilation_filter_grad", 8}, {"lrn", 4}, {"lrn_grad", 8}, {"resize", 4}, {"resize_grad", 4}, {"crop_and_resize", 4}, {"transform", 4}, {"rotate", 4}};
   const auto found = weights.find(name);
   return found == weights.end() ? 1 : found->second;

@@ -13,6 +13,7 @@
 #include "masked_loss.h"
 #include "pixel_shuffle.h"
 #include "random_mask.h"
+#include "random_values.h"
 #include "drop_path.h"
 #include "accumulate.h"
 #include "grad_norm.h"

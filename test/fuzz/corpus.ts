@@ -23,6 +23,7 @@ import { mlpSpec } from '../ops/mlp.cases';
 import { patchEmbedSpec } from '../ops/patch_embed.cases';
 import { pixelShuffleSpec } from '../ops/pixel_shuffle.cases';
 import { randomMaskSpec } from '../ops/random_mask.cases';
+import { randomValuesSpec } from '../ops/random_values.cases';
 import { windowAttentionSpec } from '../ops/window_attention.cases';
 import { type Argument, bytesOf, type Call, isOutput, type Kernel, type TensorArgument } from './calls';
 
@@ -53,7 +54,7 @@ export async function recordCorpus(): Promise<{ kernels: Kernel[]; calls: Call[]
 
 const SPECS = [
   accumulateSpec, adamwSpec, attentionSpec, dropPathSpec, gradClipSpec, gradNormSpec, layerNormSpec, linearSpec, maskTokensSpec, maskedLossSpec, mlpSpec, patchEmbedSpec,
-  pixelShuffleSpec, randomMaskSpec, windowAttentionSpec,
+  pixelShuffleSpec, randomMaskSpec, randomValuesSpec, windowAttentionSpec,
 ] as unknown as OpSpec<unknown>[];
 
 function runCases(spec: OpSpec<unknown>): void {

@@ -26,7 +26,7 @@ export class ToyModel implements MaskedModel {
 function weight(seed: number, shape: number[]): Parameter {
   return new Parameter(shape, () => {
     const rng = new Rng(seed);
-    return Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => 0.2 * rng.normal());
+    return tf.tensor(Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => 0.2 * rng.normal()), shape);
   });
 }
 

@@ -2,10 +2,13 @@ import '@tensorflow/tfjs-backend-cpu';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { backward } from '../../ts/autodiff';
+import { CPU_BACKEND } from '../../ts/backend';
 import { createEncoder, encoderNames, planWindow, type EncoderOptions } from '../../ts/models';
-import { normalCdf, normalQuantile } from '../../ts/nn/init';
+import { normalCdf } from '../../ts/nn/init';
 import { countParameters, disposeModel, freeze, namedParameters } from '../../ts/nn/module';
+import { normalQuantile } from '../../ts/ops/random_values';
 import { SimMIM, type HeadName } from '../../ts/simmim';
+import { firstBitDifference } from '../helpers/compare';
 import { maxAbsDiff } from '../helpers/golden';
 import { testContext } from '../helpers/model_fixture';
 
@@ -62,6 +65,20 @@ describe('createEncoder', () => {
     });
     const worst = (gradients[0] as Float32Array[]).map((g, i) => maxAbsDiff(g, (gradients[1] as Float32Array[])[i] as Float32Array));
     expect(Math.max(...worst)).toBe(0);
+  });
+
+  it('starts with the same bits on every backend', async () => {
+    const start = async (backend: string): Promise<[string, Float32Array][]> => {
+      await tf.setBackend(backend);
+      const model = new SimMIM(createEncoder('swinv2_tiny', small('swinv2_tiny')));
+      const values = [...namedParameters(model)].map(([name, p]): [string, Float32Array] => [name, p.value.dataSync<'float32'>().slice()]);
+      disposeModel(model);
+      return values;
+    };
+    const composed = await start('cpu');
+    const own = new Map(await start(CPU_BACKEND).finally(() => tf.setBackend('cpu')));
+    expect(own.size).toBe(composed.length);
+    expect(composed.filter(([name, values]) => firstBitDifference(values, own.get(name) as Float32Array) !== null)).toEqual([]);
   });
 
   it('leaves no tensor behind', () => {

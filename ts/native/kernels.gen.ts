@@ -28,6 +28,7 @@ export const KERNEL_NAMES = [
   'pixel_shuffle',
   'pixel_shuffle_grad',
   'random_mask',
+  'random_values',
   'drop_path',
   'drop_path_grad',
   'accumulate',
@@ -837,6 +838,36 @@ export function randomMask(a: RandomMaskArgs, m: Mailbox = mailbox()): void {
   m.adopt(a.y, y);
 }
 
+export interface RandomValuesArgs {
+  /** out, f32 */
+  y: NativeTensor;
+  /** integer */
+  seed: number;
+  /** integer */
+  site: number;
+  /** number */
+  low: number;
+  /** number */
+  high: number;
+  /** number */
+  scale: number;
+  /** boolean */
+  normal: boolean;
+}
+
+export function randomValues(a: RandomValuesArgs, m: Mailbox = mailbox()): void {
+  m.begin();
+  const y = m.tensor(a.y);
+  m.scalar(a.seed);
+  m.scalar(a.site);
+  m.scalar(a.low);
+  m.scalar(a.high);
+  m.scalar(a.scale);
+  m.scalar(a.normal);
+  m.call(25);
+  m.adopt(a.y, y);
+}
+
 export interface DropPathArgs {
   /** in, f32 or bf16 */
   x: NativeTensor;
@@ -860,7 +891,7 @@ export function dropPath(a: DropPathArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.rate);
   m.scalar(a.site);
-  m.call(25);
+  m.call(26);
   m.adopt(a.y, y);
 }
 
@@ -884,7 +915,7 @@ export function dropPathGrad(a: DropPathGradArgs, m: Mailbox = mailbox()): void 
   const dx = m.tensor(a.dx);
   m.scalar(a.rate);
   m.scalar(a.site);
-  m.call(26);
+  m.call(27);
   m.adopt(a.dx, dx);
 }
 
@@ -905,7 +936,7 @@ export function accumulate(a: AccumulateArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.gradient);
   m.scalar(a.offset);
   m.scalar(a.overwrite);
-  m.call(27);
+  m.call(28);
 }
 
 export interface GradNormArgs {
@@ -919,7 +950,7 @@ export function gradNorm(a: GradNormArgs, m: Mailbox = mailbox()): void {
   m.begin();
   m.tensor(a.flat);
   const y = m.tensor(a.y);
-  m.call(28);
+  m.call(29);
   m.adopt(a.y, y);
 }
 
@@ -937,7 +968,7 @@ export function gradClip(a: GradClipArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.flat);
   m.tensor(a.norm);
   m.scalar(a.clip);
-  m.call(29);
+  m.call(30);
 }
 
 export interface AdamwArgs {
@@ -975,7 +1006,7 @@ export function adamw(a: AdamwArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.decayScale);
   m.tensor(a.hyper);
   m.tensor(a.shadow);
-  m.call(30);
+  m.call(31);
 }
 
 export interface StridedCopyArgs {
@@ -1004,7 +1035,7 @@ export function stridedCopy(a: StridedCopyArgs, m: Mailbox = mailbox()): void {
   m.list(a.yStrides);
   m.scalar(a.xOffset);
   m.scalar(a.yOffset);
-  m.call(31);
+  m.call(32);
 }
 
 export interface GatherArgs {
@@ -1021,7 +1052,7 @@ export function gather(a: GatherArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   m.tensor(a.indices);
   const y = m.tensor(a.y);
-  m.call(32);
+  m.call(33);
   m.adopt(a.y, y);
 }
 
@@ -1042,7 +1073,7 @@ export function gatherNd(a: GatherNdArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.indices);
   const y = m.tensor(a.y);
   m.list(a.strides);
-  m.call(33);
+  m.call(34);
   m.adopt(a.y, y);
 }
 
@@ -1066,7 +1097,7 @@ export function scatterNd(a: ScatterNdArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.updates);
   m.list(a.strides);
   m.scalar(a.add);
-  m.call(34);
+  m.call(35);
 }
 
 export interface SegmentSumArgs {
@@ -1083,7 +1114,7 @@ export function segmentSum(a: SegmentSumArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   m.tensor(a.ids);
   const y = m.tensor(a.y);
-  m.call(35);
+  m.call(36);
   m.adopt(a.y, y);
 }
 
@@ -1104,7 +1135,7 @@ export function oneHot(a: OneHotArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.on);
   m.scalar(a.off);
-  m.call(36);
+  m.call(37);
   m.adopt(a.y, y);
 }
 
@@ -1119,7 +1150,7 @@ export function softmax(a: SoftmaxArgs, m: Mailbox = mailbox()): void {
   m.begin();
   m.tensor(a.x);
   const y = m.tensor(a.y);
-  m.call(37);
+  m.call(38);
   m.adopt(a.y, y);
 }
 
@@ -1143,7 +1174,7 @@ export function scan(a: ScanArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.product);
   m.scalar(a.exclusive);
   m.scalar(a.reverse);
-  m.call(38);
+  m.call(39);
   m.adopt(a.y, y);
 }
 
@@ -1161,7 +1192,7 @@ export function topK(a: TopKArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.x);
   const values = m.tensor(a.values);
   const indices = m.tensor(a.indices);
-  m.call(39);
+  m.call(40);
   m.adopt(a.values, values);
   m.adopt(a.indices, indices);
 }
@@ -1210,7 +1241,7 @@ export function resample(a: ResampleArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.windowLeft);
   m.scalar(a.flip);
   m.scalar(a.bicubic);
-  m.call(40);
+  m.call(41);
   m.adopt(a.y, y);
 }
 
@@ -1243,7 +1274,7 @@ export function jpegDecode(a: JpegDecodeArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.imageWidth);
   m.scalar(a.top);
   m.scalar(a.left);
-  m.call(41);
+  m.call(42);
   m.adopt(a.pixels, pixels);
   m.adopt(a.status, status);
 }
@@ -1268,7 +1299,7 @@ export function attention(a: AttentionArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.heads);
   m.scalar(a.scale);
-  m.call(42);
+  m.call(43);
   m.adopt(a.y, y);
 }
 
@@ -1298,7 +1329,7 @@ export function attentionGrad(a: AttentionGradArgs, m: Mailbox = mailbox()): voi
   const dbias = m.tensor(a.dbias);
   m.scalar(a.heads);
   m.scalar(a.scale);
-  m.call(43);
+  m.call(44);
   m.adopt(a.dqkv, dqkv);
   m.adopt(a.dbias, dbias);
 }
@@ -1332,7 +1363,7 @@ export function windowAttention(a: WindowAttentionArgs, m: Mailbox = mailbox()):
   m.scalar(a.scale);
   m.list(a.window);
   m.list(a.shift);
-  m.call(44);
+  m.call(45);
   m.adopt(a.y, y);
 }
 
@@ -1374,7 +1405,7 @@ export function windowAttentionGrad(a: WindowAttentionGradArgs, m: Mailbox = mai
   m.scalar(a.scale);
   m.list(a.window);
   m.list(a.shift);
-  m.call(45);
+  m.call(46);
   m.adopt(a.dqkv, dqkv);
   m.adopt(a.dtable, dtable);
   m.adopt(a.dscales, dscales);
@@ -1406,7 +1437,7 @@ export function conv(a: ConvArgs, m: Mailbox = mailbox()): void {
   m.list(a.window);
   m.scalar(a.activation);
   m.scalar(a.alpha);
-  m.call(46);
+  m.call(47);
   m.adopt(a.y, y);
 }
 
@@ -1427,7 +1458,7 @@ export function convInputGrad(a: ConvInputGradArgs, m: Mailbox = mailbox()): voi
   m.tensor(a.filter);
   const dx = m.tensor(a.dx);
   m.list(a.window);
-  m.call(47);
+  m.call(48);
   m.adopt(a.dx, dx);
 }
 
@@ -1448,7 +1479,7 @@ export function convFilterGrad(a: ConvFilterGradArgs, m: Mailbox = mailbox()): v
   m.tensor(a.dy);
   const dfilter = m.tensor(a.dfilter);
   m.list(a.window);
-  m.call(48);
+  m.call(49);
   m.adopt(a.dfilter, dfilter);
 }
 
@@ -1478,7 +1509,7 @@ export function depthwise(a: DepthwiseArgs, m: Mailbox = mailbox()): void {
   m.list(a.window);
   m.scalar(a.activation);
   m.scalar(a.alpha);
-  m.call(49);
+  m.call(50);
   m.adopt(a.y, y);
 }
 
@@ -1499,7 +1530,7 @@ export function depthwiseInputGrad(a: DepthwiseInputGradArgs, m: Mailbox = mailb
   m.tensor(a.filter);
   const dx = m.tensor(a.dx);
   m.list(a.window);
-  m.call(50);
+  m.call(51);
   m.adopt(a.dx, dx);
 }
 
@@ -1520,7 +1551,7 @@ export function depthwiseFilterGrad(a: DepthwiseFilterGradArgs, m: Mailbox = mai
   m.tensor(a.dy);
   const dfilter = m.tensor(a.dfilter);
   m.list(a.window);
-  m.call(51);
+  m.call(52);
   m.adopt(a.dfilter, dfilter);
 }
 
@@ -1550,7 +1581,7 @@ export function pool(a: PoolArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.average);
   m.scalar(a.batchPositions);
   m.scalar(a.none);
-  m.call(52);
+  m.call(53);
   m.adopt(a.y, y);
   m.adopt(a.positions, positions);
 }
@@ -1578,7 +1609,7 @@ export function poolGrad(a: PoolGradArgs, m: Mailbox = mailbox()): void {
   m.list(a.window);
   m.scalar(a.average);
   m.scalar(a.last);
-  m.call(53);
+  m.call(54);
   m.adopt(a.dx, dx);
 }
 
@@ -1599,7 +1630,7 @@ export function dilation(a: DilationArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.filter);
   const y = m.tensor(a.y);
   m.list(a.window);
-  m.call(54);
+  m.call(55);
   m.adopt(a.y, y);
 }
 
@@ -1623,7 +1654,7 @@ export function dilationInputGrad(a: DilationInputGradArgs, m: Mailbox = mailbox
   m.tensor(a.dy);
   const dx = m.tensor(a.dx);
   m.list(a.window);
-  m.call(55);
+  m.call(56);
   m.adopt(a.dx, dx);
 }
 
@@ -1647,7 +1678,7 @@ export function dilationFilterGrad(a: DilationFilterGradArgs, m: Mailbox = mailb
   m.tensor(a.dy);
   const dfilter = m.tensor(a.dfilter);
   m.list(a.window);
-  m.call(56);
+  m.call(57);
   m.adopt(a.dfilter, dfilter);
 }
 
@@ -1677,7 +1708,7 @@ export function batchNorm(a: BatchNormArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.offset);
   const y = m.tensor(a.y);
   m.scalar(a.eps);
-  m.call(57);
+  m.call(58);
   m.adopt(a.y, y);
 }
 
@@ -1704,7 +1735,7 @@ export function lrn(a: LrnArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.bias);
   m.scalar(a.alpha);
   m.scalar(a.beta);
-  m.call(58);
+  m.call(59);
   m.adopt(a.y, y);
 }
 
@@ -1737,7 +1768,7 @@ export function lrnGrad(a: LrnGradArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.bias);
   m.scalar(a.alpha);
   m.scalar(a.beta);
-  m.call(59);
+  m.call(60);
   m.adopt(a.dx, dx);
 }
 
@@ -1761,7 +1792,7 @@ export function resize(a: ResizeArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.alignCorners);
   m.scalar(a.halfPixelCenters);
   m.scalar(a.nearest);
-  m.call(60);
+  m.call(61);
   m.adopt(a.y, y);
 }
 
@@ -1785,7 +1816,7 @@ export function resizeGrad(a: ResizeGradArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.alignCorners);
   m.scalar(a.halfPixelCenters);
   m.scalar(a.nearest);
-  m.call(61);
+  m.call(62);
   m.adopt(a.dx, dx);
 }
 
@@ -1812,7 +1843,7 @@ export function cropAndResize(a: CropAndResizeArgs, m: Mailbox = mailbox()): voi
   const y = m.tensor(a.y);
   m.scalar(a.nearest);
   m.scalar(a.fill);
-  m.call(62);
+  m.call(63);
   m.adopt(a.y, y);
 }
 
@@ -1846,7 +1877,7 @@ export function transform(a: TransformArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.op);
   m.scalar(a.nearest);
   m.scalar(a.fill);
-  m.call(63);
+  m.call(64);
   m.adopt(a.y, y);
 }
 
@@ -1876,7 +1907,7 @@ export function rotate(a: RotateArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.cosine);
   m.scalar(a.centerX);
   m.scalar(a.centerY);
-  m.call(64);
+  m.call(65);
   m.adopt(a.y, y);
 }
 
@@ -1909,7 +1940,7 @@ export function nonMaxSuppression(a: NonMaxSuppressionArgs, m: Mailbox = mailbox
   m.scalar(a.iouThreshold);
   m.scalar(a.scoreThreshold);
   m.scalar(a.softSigma);
-  m.call(65);
+  m.call(66);
   m.adopt(a.selected, selected);
   m.adopt(a.selectedScores, selectedScores);
   m.adopt(a.count, count);
@@ -1938,7 +1969,7 @@ export function complexMultiply(a: ComplexMultiplyArgs, m: Mailbox = mailbox()):
   m.tensor(a.bImag);
   const yReal = m.tensor(a.yReal);
   const yImag = m.tensor(a.yImag);
-  m.call(66);
+  m.call(67);
   m.adopt(a.yReal, yReal);
   m.adopt(a.yImag, yImag);
 }
@@ -1957,7 +1988,7 @@ export function complexAbs(a: ComplexAbsArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.real);
   m.tensor(a.imag);
   const y = m.tensor(a.y);
-  m.call(67);
+  m.call(68);
   m.adopt(a.y, y);
 }
 
@@ -1981,7 +2012,7 @@ export function fft(a: FftArgs, m: Mailbox = mailbox()): void {
   const yReal = m.tensor(a.yReal);
   const yImag = m.tensor(a.yImag);
   m.scalar(a.inverse);
-  m.call(68);
+  m.call(69);
   m.adopt(a.yReal, yReal);
   m.adopt(a.yImag, yImag);
 }
@@ -2006,7 +2037,7 @@ export function sparseSegment(a: SparseSegmentArgs, m: Mailbox = mailbox()): voi
   m.tensor(a.ids);
   const y = m.tensor(a.y);
   m.scalar(a.mean);
-  m.call(69);
+  m.call(70);
   m.adopt(a.y, y);
 }
 
@@ -2039,7 +2070,7 @@ export function sparseFillRows(a: SparseFillRowsArgs, m: Mailbox = mailbox()): v
   const places = m.tensor(a.places);
   const count = m.tensor(a.count);
   m.scalar(a.fill);
-  m.call(70);
+  m.call(71);
   m.adopt(a.filledIndices, filledIndices);
   m.adopt(a.filledValues, filledValues);
   m.adopt(a.empty, empty);
@@ -2064,7 +2095,7 @@ export function sparseReshape(a: SparseReshapeArgs, m: Mailbox = mailbox()): voi
   const y = m.tensor(a.y);
   m.list(a.from);
   m.list(a.to);
-  m.call(71);
+  m.call(72);
   m.adopt(a.y, y);
 }
 
@@ -2085,7 +2116,7 @@ export function bincount(a: BincountArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.weights);
   const y = m.tensor(a.y);
   m.scalar(a.binary);
-  m.call(72);
+  m.call(73);
   m.adopt(a.y, y);
 }
 
@@ -2106,7 +2137,7 @@ export function searchSorted(a: SearchSortedArgs, m: Mailbox = mailbox()): void 
   m.tensor(a.values);
   const y = m.tensor(a.y);
   m.scalar(a.right);
-  m.call(73);
+  m.call(74);
   m.adopt(a.y, y);
 }
 
@@ -2127,7 +2158,7 @@ export function unique(a: UniqueArgs, m: Mailbox = mailbox()): void {
   const index = m.tensor(a.index);
   const first = m.tensor(a.first);
   const count = m.tensor(a.count);
-  m.call(74);
+  m.call(75);
   m.adopt(a.index, index);
   m.adopt(a.first, first);
   m.adopt(a.count, count);
@@ -2156,7 +2187,7 @@ export function multinomial(a: MultinomialArgs, m: Mailbox = mailbox()): void {
   m.scalar(a.s1);
   m.scalar(a.s2);
   m.scalar(a.carry);
-  m.call(75);
+  m.call(76);
   m.adopt(a.y, y);
 }
 
@@ -2174,6 +2205,6 @@ export function range(a: RangeArgs, m: Mailbox = mailbox()): void {
   const y = m.tensor(a.y);
   m.scalar(a.start);
   m.scalar(a.step);
-  m.call(76);
+  m.call(77);
   m.adopt(a.y, y);
 }

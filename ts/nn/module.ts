@@ -16,10 +16,10 @@ export class Parameter {
   private write: ((values: Float32Array) => void) | null = null;
   private shadow: tf.Tensor | null = null;
 
-  /** `initial` gives the starting values (a pure function: calling it late or twice changes nothing). */
+  /** `initial` makes a float32 tensor of the starting values (a pure function: calling it late or twice changes nothing). */
   constructor(
     readonly shape: readonly number[],
-    private readonly initial: () => Float32Array,
+    private readonly initial: () => tf.Tensor,
   ) {}
 
   /** Number of elements. */
@@ -35,7 +35,7 @@ export class Parameter {
   /** The variable, made from the initial values on first use and on the backend of that moment. */
   get value(): tf.Variable {
     if (!this.variable) {
-      const start = tf.tensor(this.initial(), [...this.shape], 'float32');
+      const start = this.initial();
       this.variable = tf.variable(start, true);
       start.dispose();
     }

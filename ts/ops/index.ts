@@ -13,5 +13,6 @@ export { mlp, type MlpOptions } from './mlp';
 export { patchEmbed } from './patch_embed';
 export { pixelShuffle } from './pixel_shuffle';
 export { randomMask, type RandomMaskOptions } from './random_mask';
+export { randomValues, type RandomValuesOptions } from './random_values';
 export { scaleRows } from './scale_rows';
 export { relativePositionIndex, windowAttention, type WindowAttentionOptions } from './window_attention';

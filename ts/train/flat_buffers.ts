@@ -264,7 +264,7 @@ class NativeFlatBuffers extends FlatBuffers {
     const { weights } = this.buffers;
     const shadow = precision === 'bf16' ? this.makeShadow() : null;
     for (const { parameter, offset } of this.slots) {
-      this.backend.writeInto(weights, parameter.value.dataSync() as Float32Array, offset);
+      accumulate(weights, parameter.value, offset, true);
       const view = this.viewOf(weights, offset, parameter.shape);
       const variable = tf.variable(view, true);
       view.dispose();
