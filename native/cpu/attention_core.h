@@ -123,6 +123,35 @@ static void transpose_tile(const HeadTiles& t, const float* tile, float* columns
     }
 }
 
+/// columns[width, rows] = the transposed rows of all tokens, as gather_rows has them; `tile` is scratch for what is not whole registers.
+template <class T, class OffsetOf>
+SIMMIM_INLINE void gather_columns(const HeadTiles& t, const T* base, const OffsetOf& offset_of, float* tile, float* columns) {
+  if (t.channels % kLanes != 0) {
+    gather_rows(t, base, offset_of, 1.0f, tile);
+    transpose_tile(t, tile, columns);
+    return;
+  }
+  alignas(64) static const T nothing[kLanes] = {};
+  for (int64_t i = 0; i < t.rows; i += kLanes) {
+    const char* row[kLanes];
+    int64_t step[kLanes];  // bytes to the next registers of the row: none where there is no token
+    for (int x = 0; x < kLanes; x++) {
+      const int64_t offset = i + x < t.tokens ? offset_of(i + x) : -1;
+      row[x] = reinterpret_cast<const char*>(offset < 0 ? nothing : base + offset);
+      step[x] = offset < 0 ? 0 : kLanes * sizeof(T);
+    }
+    for (int64_t c = 0; c < t.width; c += kLanes) {
+      Vec r[kLanes];
+      load_transposed_rows<sizeof(T) == 4 ? Source::f32 : Source::bf16_widened, kLanes>([&](int x) { return row[x]; }, kLanes, r);
+#pragma GCC unroll 16
+      for (int x = 0; x < kLanes; x++) {
+        store(columns + (c + x) * t.rows + i, r[x]);
+        row[x] += step[x];
+      }
+    }
+  }
+}
+
 /// What is added to the scores of N queries and keys: `bias` [N, pitch] or null (`padded`: times log2(e), and its rows are whole
 /// registers, -infinity beyond N), and, where `region` [rows] is given, -100 between tokens of different regions; region -1 is
 /// padding: such keys get no weight, such queries no keys.
@@ -235,12 +264,11 @@ SIMMIM_INLINE void exponentials_of(const HeadTiles& t, int64_t begin, int64_t en
   for (int64_t i = 0; i < n; i++) inverse[i] = terms.region && terms.region[begin + i] < 0 ? 0.0f : 1.0f / sums.result[i];
 }
 
-/// t.out from q, k, v, each row yet to be multiplied by its inverse[] (fewer numbers than the probabilities): put(begin, end, inverse)
+/// t.out from q, k_columns and v, each row yet to be multiplied by its inverse[] (fewer numbers than the probabilities): put(begin, end, inverse)
 /// takes them, block by block. ahead() is small_matmul's meanwhile().
 template <class Ahead, class Put>
 SIMMIM_INLINE void attend(const HeadTiles& t, const ScoreTerms& terms, const Ahead& ahead, const Put& put) {
   float inverse[HeadTiles::kBlock];
-  transpose_tile(t, t.k, t.k_columns);
   for (int64_t begin = 0; begin < t.tokens; begin += t.block) {
     const int64_t end = begin + t.block < t.tokens ? begin + t.block : t.tokens;
     exponentials_of(t, begin, end, terms, inverse, ahead);
@@ -292,13 +320,11 @@ SIMMIM_INLINE void softmax_gradient(const HeadTiles& t, int64_t n, const float* 
   }
 }
 
-/// dq, dk / log2(e) and dv, for the scaled q. gather_dout(begin, end, inverse) puts the queries' rows of dout, times inverse[], into t.dout;
+/// dq, dk / log2(e) and dv from the scaled q, k and the columns of both k and v. gather_dout(begin, end, inverse) puts the queries' rows of dout, times inverse[], into t.dout;
 /// observe(i, j, ds) sees the gradient of the scores of query i, a register from key j on.
 template <class Ahead, class GatherDout, class Observe>
 SIMMIM_INLINE void attend_gradient(const HeadTiles& t, const ScoreTerms& terms, const Ahead& ahead, const GatherDout& gather_dout, const Observe& observe) {
   float inverse[HeadTiles::kBlock];
-  transpose_tile(t, t.k, t.k_columns);
-  transpose_tile(t, t.v, t.v_columns);
   const int64_t width = t.width / kLanes;
   for (int64_t begin = 0; begin < t.tokens; begin += t.block) {
     const int64_t end = begin + t.block < t.tokens ? begin + t.block : t.tokens, n = end - begin;

@@ -81,13 +81,13 @@ SIMMIM_INLINE Vec load_units(const char* p) {
   if constexpr (S == Source::bf16_widened) return load(reinterpret_cast<const uint16_t*>(p));
   else return load(reinterpret_cast<const float*>(p));
 }
-/// r[j] = column j of the block of kLanes x kLanes units at p, whose rows are `pitch` bytes apart: lane i comes from row i.
-/// Only ROWS rows are read, or as many as `rows` says where ROWS is 0; the other lanes are 0.
-template <Source S, int ROWS>
-SIMMIM_INLINE void load_transposed(const char* p, int64_t pitch, int rows, Vec (&r)[kLanes]) {
+/// r[j] = column j of a block of kLanes x kLanes units: lane i comes from the row at row_at(i). Only ROWS rows are read, or as many as
+/// `rows` says where ROWS is 0; the other lanes are 0.
+template <Source S, int ROWS, class RowAt>
+SIMMIM_INLINE void load_transposed_rows(const RowAt& row_at, int rows, Vec (&r)[kLanes]) {
 #if defined(__AVX2__) && !defined(__AVX512F__)
   if constexpr (S == Source::f32 && ROWS > 0) {  // halves change places on the way in, which costs nothing: permuting registers does
-    const auto half = [&](int row, int column) { return _mm_loadu_ps(reinterpret_cast<const float*>(p + row * pitch) + column); };
+    const auto half = [&](int row, int column) { return _mm_loadu_ps(reinterpret_cast<const float*>(row_at(row)) + column); };
 #pragma GCC unroll 2
     for (int column = 0; column < 8; column += 4) {
       __m256 pair[4] = {};  // rows i and i + 4
@@ -107,8 +107,13 @@ SIMMIM_INLINE void load_transposed(const char* p, int64_t pitch, int rows, Vec (
   }
 #endif
 #pragma GCC unroll 16
-  for (int i = 0; i < kLanes; i++) r[i] = i < (ROWS > 0 ? ROWS : rows) ? load_units<S>(p + i * pitch) : Vec{};
+  for (int i = 0; i < kLanes; i++) r[i] = i < (ROWS > 0 ? ROWS : rows) ? load_units<S>(row_at(i)) : Vec{};
   transpose(r);
+}
+/// The same for rows that are `pitch` bytes apart from p on.
+template <Source S, int ROWS>
+SIMMIM_INLINE void load_transposed(const char* p, int64_t pitch, int rows, Vec (&r)[kLanes]) {
+  load_transposed_rows<S, ROWS>([&](int i) { return p + i * pitch; }, rows, r);
 }
 /// One unit; the second half of a pair is zero when `whole` is false.
 template <Source S>

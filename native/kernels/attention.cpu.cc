@@ -27,8 +27,15 @@ template <class T>
 void gather_head(const HeadTiles& t, const Place& p, const T* at, float scale) {
   const auto token = [&](int64_t i) { return i * p.pitch; };
   gather_rows(t, at, token, scale * kLog2E, t.q);
-  gather_rows(t, at + p.channels, token, 1.0f, t.k);
-  gather_rows(t, at + 2 * p.channels, token, 1.0f, t.v);
+  const T *k = at + p.channels, *v = at + 2 * p.channels;
+  if (!t.v_columns) {
+    gather_columns(t, k, token, t.k, t.k_columns);
+    gather_rows(t, v, token, 1.0f, t.v);
+    return;
+  }
+  gather_rows(t, k, token, 1.0f, t.k);
+  transpose_tile(t, t.k, t.k_columns);
+  gather_columns(t, v, token, t.v, t.v_columns);
 }
 
 template <class T>

@@ -163,12 +163,16 @@ void gather_window(const Windows<T>& w, const HeadTiles& t, const Extra& e, int6
   const T* at = w.qkv + head * w.d;
   const auto token = [&](int64_t i) { return e.cells.offset(i, 3 * w.channels); };
   gather_rows(t, at, token, w.scales ? 1.0f : w.scale * kLog2E, t.q);
+  if (t.v_columns) gather_columns(t, at + 2 * w.channels, token, t.v, t.v_columns);
+  else gather_rows(t, at + 2 * w.channels, token, 1.0f, t.v);
+  if (!t.v_columns && !w.scales) return gather_columns(t, at + w.channels, token, t.k, t.k_columns);
   gather_rows(t, at + w.channels, token, 1.0f, t.k);
-  gather_rows(t, at + 2 * w.channels, token, 1.0f, t.v);
-  if (!w.scales) return;
-  normalize_rows(t, t.q, e.q_factors);
-  normalize_rows(t, t.k, e.k_factors);
-  for (int64_t i = 0; i < t.tokens * t.width; i += kLanes) store(t.q + i, load(t.q + i) * (w.scales[head] * kLog2E));
+  if (w.scales) {
+    normalize_rows(t, t.q, e.q_factors);
+    normalize_rows(t, t.k, e.k_factors);
+    for (int64_t i = 0; i < t.tokens * t.width; i += kLanes) store(t.q + i, load(t.q + i) * (w.scales[head] * kLog2E));
+  }
+  transpose_tile(t, t.k, t.k_columns);
 }
 
 /// Asks for the lines of one token's row (d values of `parts` tensors, `step` apart): window rows lie too far apart for the
