@@ -277,47 +277,34 @@ SIMMIM_INLINE void attend(const HeadTiles& t, const ScoreTerms& terms, const Ahe
   }
 }
 
-/// dS = P (dP - sum over j of P dP) of a row in REGISTERS registers, in place of dP. Given are the exponentials and their inverse sum
-/// in place of P, and dP times the inverse sum.
-template <int REGISTERS, class Observe>
-SIMMIM_INLINE void softmax_gradient_row(const float* e, float* dp, float inverse, const Observe& observe) {
-  Vec p[REGISTERS], d[REGISTERS], dots[2] = {};
-  for (int r = 0; r < REGISTERS; r++) {
-    p[r] = load(e + r * kLanes);
-    d[r] = load(dp + r * kLanes);
-    dots[r & 1] = fma(p[r], d[r], dots[r & 1]);
+/// dS = P (dP - sum over j of P dP) for ROWS rows of n values, in place of dP. Given are the exponentials and their inverse sums in
+/// place of P, and dP times the inverse sums. observe(i, j, ds) sees row i, a register from j on.
+template <int ROWS, class Observe>
+SIMMIM_INLINE void softmax_gradient_rows(const float* e, float* dp, int64_t n, const float* inverse, const Observe& observe) {
+  Vec dots[ROWS];
+#pragma GCC unroll 4
+  for (int i = 0; i < ROWS; i++) {
+    dots[i] = Vec{};
+    for (int64_t j = 0; j < n; j += kLanes) dots[i] = fma(load(e + i * n + j), load(dp + i * n + j), dots[i]);
   }
-  const Vec dot = splat(sum(dots[0] + dots[1]) * inverse);
-  for (int r = 0; r < REGISTERS; r++) {
-    d[r] = p[r] * (d[r] - dot);
-    store(dp + r * kLanes, d[r]);
-    observe(int64_t{r} * kLanes, d[r]);
-  }
+  float dot[ROWS];
+#pragma GCC unroll 4
+  for (int i = 0; i < ROWS; i++) dot[i] = sum(dots[i]) * inverse[i];
+#pragma GCC unroll 4
+  for (int i = 0; i < ROWS; i++)
+    for (int64_t j = 0; j < n; j += kLanes) {
+      const Vec ds = load(e + i * n + j) * (load(dp + i * n + j) - dot[i]);
+      store(dp + i * n + j, ds);
+      observe(i, j, ds);
+    }
 }
-/// The same for any row.
-template <class Observe>
-SIMMIM_INLINE void softmax_gradient_row(const float* e, float* dp, int64_t n, float inverse, const Observe& observe) {
-  const Vec dot = splat(row_sum(n, [&](int64_t j, int) { return load(e + j) * load(dp + j); }) * inverse);
-  for (int64_t j = 0; j < n; j += kLanes) {
-    const Vec d = load(e + j) * (load(dp + j) - dot);
-    store(dp + j, d);
-    observe(j, d);
-  }
-}
+/// For the first n rows of t.scores and t.dscores.
 template <class Observe>
 SIMMIM_INLINE void softmax_gradient(const HeadTiles& t, int64_t n, const float* inverse, const Observe& observe) {
-  for (int64_t i = 0; i < n; i++) {
-    const float* e = t.scores + i * t.rows;
-    float* dp = t.dscores + i * t.rows;
-    const auto observe_row = [&](int64_t j, Vec d) { observe(i, j, d); };
-    switch (t.rows / kLanes) {
-      case 3: softmax_gradient_row<3>(e, dp, inverse[i], observe_row); break;
-      case 4: softmax_gradient_row<4>(e, dp, inverse[i], observe_row); break;
-      case 5: softmax_gradient_row<5>(e, dp, inverse[i], observe_row); break;
-      case 7: softmax_gradient_row<7>(e, dp, inverse[i], observe_row); break;
-      default: softmax_gradient_row(e, dp, t.rows, inverse[i], observe_row);
-    }
-  }
+  int64_t i = 0;
+  const auto observe_rows = [&](int row, int64_t j, Vec ds) { observe(i + row, j, ds); };
+  for (; i + 4 <= n; i += 4) softmax_gradient_rows<4>(t.scores + i * t.rows, t.dscores + i * t.rows, t.rows, inverse + i, observe_rows);
+  for (; i < n; i++) softmax_gradient_rows<1>(t.scores + i * t.rows, t.dscores + i * t.rows, t.rows, inverse + i, observe_rows);
 }
 
 /// dq, dk / log2(e) and dv from the scaled q, k and the columns of both k and v. gather_dout(begin, end, inverse) puts the queries' rows of dout, times inverse[], into t.dout;
