@@ -2,18 +2,20 @@
 
 #include "../cpu/gemm.h"
 #include "../cpu/linear_gradients.h"
+#include "../cpu/picked_rows.h"
 
 namespace simmim::SIMMIM_ISA {
 
-void run(const Linear& k) {
+/// y = the finished product of `rows` rows of x.
+static void multiply(const Linear& k, int64_t rows, const void* x, void* y) {
   Gemm g;
-  g.m = k.x.shape.span(0, k.x.shape.rank - 1);
+  g.m = rows;
   g.n = k.weight.dim(0);
   g.k = k.weight.dim(1);
   g.operands = k.x.dtype;
-  g.a = k.x.data, g.lda = g.k;
+  g.a = x, g.lda = g.k;
   g.b = k.weight.data, g.ldb = g.k, g.transpose_b = true;
-  g.c = k.y.data, g.ldc = g.n, g.result = k.y.dtype;
+  g.c = y, g.ldc = g.n, g.result = k.y.dtype;
   g.bias = k.bias.f32();
   g.gelu = k.activation == static_cast<int32_t>(Activation::gelu);
   g.pre = {k.pre.data, k.pre.dtype};
@@ -21,30 +23,35 @@ void run(const Linear& k) {
   gemm(g);
 }
 
-void run(const LinearGrad& k) {
-  const int64_t rows = k.rows(), outputs = k.outputs();
-  const bool wants_weight = k.dweight.present() || k.dweight_sum.present();
-  float* const partials = k.wants_bias() ? reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.dz_bytes()) : nullptr;
-  // The product for dweight reads all of dz anyway and sums it on the way, unless a pass over dz is due before.
-  const bool sums_in_product = partials && wants_weight && !k.makes_dz() && rows > 0 && k.x.dim(-1) > 0;
-  const Side dy{k.dy.data, k.dy.dtype}, dz = k.makes_dz() ? Side{k.workspace, k.operands()} : dy;
-  if (k.makes_dz() || (partials && !sums_in_product))
-    activation_and_bias_grad(rows, outputs, kRowChunk, dy, {k.pre.data, k.pre.dtype}, k.makes_dz() ? dz : Side{}, partials);
+void run(const Linear& k) {
+  const int64_t rows = k.x.shape.span(0, k.x.shape.rank - 1);
+  if (!k.rows.present()) return multiply(k, rows, k.x.data, k.y.data);
+  char* const x = static_cast<char*>(k.workspace);
+  char* const y = x + whole_lines(k.x.bytes());
+  int32_t* const places = reinterpret_cast<int32_t*>(y + whole_lines(k.y.bytes()));
+  const int64_t picked = pick_rows(k.rows, places);
+  collect_rows(places, rows, k.weight.dim(1), {k.x.data, k.x.dtype}, {x, k.x.dtype});
+  multiply(k, picked, x, y);
+  spread_rows(places, rows, k.weight.dim(0), {y, k.y.dtype}, k.fill.f32(), {k.y.data, k.y.dtype});
+}
 
+/// The gradients of `rows` rows: from dz, x and, for the bias, `partials`, the sums of dz's chunks, or room for what one product sums.
+static void multiply(const LinearGrad& k, int64_t rows, const void* dz, const void* x, void* dx, float* partials, bool sums_in_product) {
+  const int64_t outputs = k.outputs();
   Gemm g;
   g.operands = k.operands();
-  g.a = dz.data;
+  g.a = dz;
   g.lda = outputs;
   if (k.dx.present()) {
     g.m = rows, g.n = k.weight.dim(1), g.k = outputs;
     g.b = k.weight.data, g.ldb = g.n;
-    g.c = k.dx.data, g.ldc = g.n, g.result = k.dx.dtype;
+    g.c = dx, g.ldc = g.n, g.result = k.dx.dtype;
     g.gelu_of = {k.x_pre.data, k.x_pre.dtype};
     gemm(g);
   }
   g.m = outputs, g.k = rows;
   g.transpose_a = true;
-  g.b = k.x.data;
+  g.b = x;
   g.result = DType::f32, g.gelu_of = {};
   g.row_sums = sums_in_product ? partials : nullptr;
   for (const Tensor* out : {&k.dweight, &k.dweight_sum}) {
@@ -54,9 +61,38 @@ void run(const LinearGrad& k) {
     g.accumulate = out == &k.dweight_sum;
     gemm(g);
   }
-  const int64_t parts = sums_in_product ? 1 : k.chunks();
+  const int64_t parts = sums_in_product ? 1 : row_chunks(rows);
   if (k.dbias.present()) combine_column_sums(partials, parts, outputs, k.dbias.f32(), false);
   if (k.dbias_sum.present()) combine_column_sums(partials, parts, outputs, k.dbias_sum.f32(), true);
+}
+
+void run(const LinearGrad& k) {
+  const int64_t rows = k.row_count(), outputs = k.outputs();
+  const bool wants_weight = k.dweight.present() || k.dweight_sum.present();
+  char* const behind_dz = static_cast<char*>(k.workspace) + k.dz_bytes();
+  float* const partials = k.partials_bytes() ? reinterpret_cast<float*>(behind_dz) : nullptr;
+  const Side dy{k.dy.data, k.dy.dtype}, dz = k.makes_dz() ? Side{k.workspace, k.operands()} : dy;
+  if (!k.rows.present()) {
+    // The product for dweight reads all of dz anyway and sums it on the way, unless a pass over dz is due before.
+    const bool sums_in_product = partials && wants_weight && !k.makes_dz() && rows > 0 && k.x.dim(-1) > 0;
+    if (k.makes_dz() || (partials && !sums_in_product))
+      activation_and_bias_grad(rows, outputs, kRowChunk, dy, {k.pre.data, k.pre.dtype}, k.makes_dz() ? dz : Side{}, partials);
+    return multiply(k, rows, dz.data, k.x.data, k.dx.data, partials, sums_in_product);
+  }
+  char* const x = behind_dz + k.partials_bytes();
+  char* const dx = x + whole_lines(k.x.bytes());
+  int32_t* const places = reinterpret_cast<int32_t*>(dx + whole_lines(k.dx.bytes()));
+  const int64_t picked = pick_rows(k.rows, places);
+  if (k.dfill.present()) {
+    sum_other_rows(places, rows, outputs, kRowChunk, dy, partials);
+    combine_column_sums(partials, k.chunks(), outputs, k.dfill.f32(), false);
+  }
+  collect_rows(places, rows, outputs, dy, dz);
+  if (k.x.present()) collect_rows(places, rows, k.x.dim(-1), {k.x.data, k.x.dtype}, {x, k.x.dtype});
+  const bool sums_in_product = k.wants_bias() && wants_weight && picked > 0 && k.x.dim(-1) > 0;
+  if (k.wants_bias() && !sums_in_product) activation_and_bias_grad(picked, outputs, kRowChunk, dz, {}, {}, partials);
+  multiply(k, picked, dz.data, x, dx, partials, sums_in_product);
+  if (k.dx.present()) spread_rows(places, rows, k.dx.dim(-1), {dx, k.dx.dtype}, nullptr, {k.dx.data, k.dx.dtype});
 }
 
 }  // namespace simmim::SIMMIM_ISA

@@ -1,8 +1,29 @@
 #include "linear.h"
 
 #include "../cuda/gemm.h"
+#include "../cuda/launch.cuh"
+#include "../cuda/side.cuh"
 
 namespace simmim::cuda {
+
+/// y = fill, or zeros, in the rows of n values whose number is 0.
+struct FillRows {
+  const float *rows, *fill;
+  int64_t n;
+  Side y;
+  SIMMIM_DEVICE void operator()(int64_t i) const {
+    if (rows[i / n] == 0) store_one(y, i, fill ? fill[i % n] : 0.0f);
+  }
+};
+
+/// dz = dy in the rows whose number is not 0 (or, with `others`, in the other ones), zeros elsewhere.
+struct PickRows {
+  const float* rows;
+  int64_t n;
+  Side dy, dz;
+  bool others;
+  SIMMIM_DEVICE void operator()(int64_t i) const { store_one(dz, i, (rows[i / n] == 0) == others ? load_one(dy, i) : 0.0f); }
+};
 
 void run(const Linear& k, Stream& stream) {
   Gemm g;
@@ -18,14 +39,30 @@ void run(const Linear& k, Stream& stream) {
   g.pre = {k.pre.data, k.pre.dtype};
   g.residual = {k.residual.data, k.residual.dtype};
   gemm(g, stream);
+  if (k.rows.present()) for_each(stream, k.y.count(), FillRows{k.rows.f32(), k.fill.f32(), g.n, side_of(k.y)});
+}
+
+/// dfill, then dz and into `partials` the sums of its rows, where only some rows count.
+static void pick_rows(const LinearGrad& k, const Side& dy, const Side& dz, float* partials, Stream& stream) {
+  const int64_t rows = k.row_count(), outputs = k.outputs();
+  const auto sums_of = [&](bool others, bool wanted) {
+    for_each(stream, k.dy.count(), PickRows{k.rows.f32(), outputs, dy, dz, others});
+    if (wanted) activation_and_row_sums(rows, outputs, dz, {}, {}, partials, stream);
+  };
+  if (k.dfill.present()) {
+    sums_of(true, true);
+    combine_row_sums(partials, row_chunks(rows), outputs, k.dfill.f32(), false, stream);
+  }
+  sums_of(false, k.wants_bias());
 }
 
 void run(const LinearGrad& k, Stream& stream) {
-  const int64_t rows = k.rows(), outputs = k.outputs();
-  float* const partials = k.wants_bias() ? reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.dz_bytes()) : nullptr;
+  const int64_t rows = k.row_count(), outputs = k.outputs();
+  float* const partials = k.partials_bytes() ? reinterpret_cast<float*>(static_cast<char*>(k.workspace) + k.dz_bytes()) : nullptr;
   const Side dy{k.dy.data, k.dy.dtype}, pre{k.pre.data, k.pre.dtype};
   const Side dz = k.makes_dz() ? Side{k.workspace, k.operands()} : dy;
-  if (k.makes_dz() || partials) activation_and_row_sums(rows, outputs, dy, pre, k.makes_dz() ? dz : Side{}, partials, stream);
+  if (k.rows.present()) pick_rows(k, dy, dz, partials, stream);
+  else if (k.makes_dz() || partials) activation_and_row_sums(rows, outputs, dy, pre, k.makes_dz() ? dz : Side{}, partials, stream);
 
   Gemm g;
   g.operands = k.operands();

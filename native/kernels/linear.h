@@ -3,6 +3,10 @@
 // Parallel over blocks of rows and columns (cpu/gemm.h). For the gradient of GELU the forward pass can write the
 // pre-activation `pre` = x W^T + b. 2 R I O flops forward, twice that for the gradient; every operand is read once
 // from memory, y (and pre) written once: bias, GELU and residual cost no traffic of their own.
+//
+// With `rows` the products are those of the rows that it names; the others, whose result is known (they share one input, or nobody
+// asks for theirs), get `fill`. On the CPU rows are brought together in front of the products, 4 R (I + O) bytes of traffic and of workspace at
+// most; on a GPU, where their number would have to be waited for, all are multiplied and the others overwritten.
 #pragma once
 #include "../core/gemm.h"
 #include "../core/spec.h"
@@ -10,6 +14,15 @@
 namespace simmim {
 
 enum class Activation : int32_t { none = 0, gelu = 1 };
+
+/// [...] must be x's leading dimensions.
+inline void check_linear_rows(const Tensor& rows, const char* name, const Tensor& x) {
+  require(rows.shape.rank == x.shape.rank - 1, "rows has rank %d, expected %d = the leading dimensions of %s", rows.shape.rank, x.shape.rank - 1, name);
+  for (int i = 0; i < rows.shape.rank; i++)
+    require(rows.dim(i) == x.dim(i), "rows has dimension %d of %lld, expected %lld as %s", i, (long long)rows.dim(i), (long long)x.dim(i), name);
+}
+
+SIMMIM_INLINE size_t whole_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 /// [..., O] must match x's [..., I] in all leading dimensions.
 inline void check_linear_output(const char* name, const Tensor& y, const Tensor& x, int64_t outputs) {
@@ -25,14 +38,19 @@ struct Linear {
   Tensor weight;    // [O, I], x's dtype
   Tensor bias;      // [O], optional
   Tensor residual;  // [..., O], optional
+  Tensor rows;      // [...], optional: where it is 0, y = fill; x is finite there and does not matter. Not with residual or activation
+  Tensor fill;      // [O], optional beside rows, otherwise zeros
   Tensor y;         // [..., O]
   Tensor pre;       // [..., O], optional
   int32_t activation;
+  void* workspace = nullptr;  // with rows: their x [R, I] and y [R, O], then int32 [R] their places among these
   static auto spec() {
     return fields(in("x", &Linear::x, kFloat), in("weight", &Linear::weight, kFloat), optional_in("bias", &Linear::bias, kF32),
-                  optional_in("residual", &Linear::residual, kFloat), out("y", &Linear::y, kFloat),
+                  optional_in("residual", &Linear::residual, kFloat), optional_in("rows", &Linear::rows, kF32), optional_in("fill", &Linear::fill, kF32), out("y", &Linear::y, kFloat),
                   optional_out("pre", &Linear::pre, kFloat), par("activation", &Linear::activation));
   }
+  size_t workspace_bytes() const { return rows.present() ? whole_lines(x.bytes()) + whole_lines(y.bytes()) + static_cast<size_t>(rows.count()) * 4 : 0; }
+  size_t cuda_workspace_bytes() const { return 0; }
   void check() const {
     require(x.shape.rank >= 1, "x is a scalar, expected [..., I]");
     require(weight.shape.rank == 2, "weight has rank %d, expected 2 = [O, I]", weight.shape.rank);
@@ -44,12 +62,19 @@ struct Linear {
     check_linear_output("y", y, x, outputs);
     if (pre.present()) check_linear_output("pre", pre, x, outputs);
     require(activation == 0 || activation == 1, "activation is %d, expected 0 (none) or 1 (gelu)", activation);
+    if (rows.present()) {
+      check_linear_rows(rows, "x", x);
+      require(activation == 0 && !residual.present() && !pre.present(), "rows is given beside %s, which is not supported", residual.present() ? "residual" : pre.present() ? "pre" : "activation");
+    }
+    require(!fill.present() || rows.present(), "fill is given without rows");
+    if (fill.present()) require(fill.shape.rank == 1 && fill.dim(0) == outputs, "fill has %lld values, expected %lld = rows of weight", (long long)fill.count(), (long long)outputs);
   }
 };
 
 /// dz = dy, or dy * GELU'(pre), in the dtype of x and weight (a residual stream in f32 hands an f32 dy to bf16 products); dx = dz W (times GELU'(x_pre) when x = GELU(x_pre), which is then the gradient before
 /// that GELU); dweight = dz^T x; dbias = sum of dz over rows. Each output is optional. dweight and dbias are overwritten,
-/// dweight_sum and dbias_sum are added to. The gradient of `residual` is dy itself.
+/// dweight_sum and dbias_sum are added to. The gradient of `residual` is dy itself. With `rows`, dz = 0 where it is 0, and dfill is the
+/// sum of dy there.
 struct LinearGrad {
   static constexpr const char* name = "linear_grad";
   Tensor dy;      // [..., O]
@@ -57,27 +82,31 @@ struct LinearGrad {
   Tensor weight;  // [O, I], x's dtype; needed for dx
   Tensor pre;     // [..., O]: present when the forward pass applied GELU
   Tensor x_pre;   // [..., I]
+  Tensor rows;    // [...], optional; not with pre or x_pre
   Tensor dx;      // [..., I]
   Tensor dweight, dweight_sum;  // [O, I]
   Tensor dbias, dbias_sum;      // [O]
-  void* workspace = nullptr;    // dz [R, O] when it is not dy itself, then row sums of dz [chunks, O] for the bias
+  Tensor dfill;                 // [O]
+  void* workspace = nullptr;    // dz [R, O] when it is not dy itself, then row sums of dz [chunks, O] for the bias; with rows their x and dx [R, I], int32 [R]
   static auto spec() {
     return fields(in("dy", &LinearGrad::dy, kFloat), optional_in("x", &LinearGrad::x, kFloat), optional_in("weight", &LinearGrad::weight, kFloat),
-                  optional_in("pre", &LinearGrad::pre, kFloat), optional_in("x_pre", &LinearGrad::x_pre, kFloat),
+                  optional_in("pre", &LinearGrad::pre, kFloat), optional_in("x_pre", &LinearGrad::x_pre, kFloat), optional_in("rows", &LinearGrad::rows, kF32),
                   optional_out("dx", &LinearGrad::dx, kFloat), optional_out("dweight", &LinearGrad::dweight, kF32),
                   optional_inout("dweight_sum", &LinearGrad::dweight_sum, kF32), optional_out("dbias", &LinearGrad::dbias, kF32),
-                  optional_inout("dbias_sum", &LinearGrad::dbias_sum, kF32));
+                  optional_inout("dbias_sum", &LinearGrad::dbias_sum, kF32), optional_out("dfill", &LinearGrad::dfill, kF32));
   }
   SIMMIM_INLINE int64_t outputs() const { return dy.dim(-1); }
-  SIMMIM_INLINE int64_t rows() const { return dy.shape.span(0, dy.shape.rank - 1); }
+  SIMMIM_INLINE int64_t row_count() const { return dy.shape.span(0, dy.shape.rank - 1); }
 
-  SIMMIM_INLINE int64_t chunks() const { return row_chunks(rows()); }
+  SIMMIM_INLINE int64_t chunks() const { return row_chunks(row_count()); }
   SIMMIM_INLINE bool wants_bias() const { return dbias.present() || dbias_sum.present(); }
   /// What the products multiply.
   SIMMIM_INLINE DType operands() const { return x.present() ? x.dtype : weight.present() ? weight.dtype : dy.dtype; }
-  SIMMIM_INLINE bool makes_dz() const { return pre.present() || dy.dtype != operands(); }
-  SIMMIM_INLINE size_t dz_bytes() const { return makes_dz() ? (static_cast<size_t>(dy.count()) * size_of(operands()) + 63) / 64 * 64 : 0; }
-  SIMMIM_INLINE size_t workspace_bytes() const { return dz_bytes() + (wants_bias() ? static_cast<size_t>(chunks() * outputs()) * 4 : 0); }
+  SIMMIM_INLINE bool makes_dz() const { return pre.present() || rows.present() || dy.dtype != operands(); }
+  SIMMIM_INLINE size_t dz_bytes() const { return makes_dz() ? whole_lines(static_cast<size_t>(dy.count()) * size_of(operands())) : 0; }
+  SIMMIM_INLINE size_t partials_bytes() const { return wants_bias() || dfill.present() ? whole_lines(static_cast<size_t>(chunks() * outputs()) * 4) : 0; }
+  size_t cuda_workspace_bytes() const { return dz_bytes() + partials_bytes(); }
+  size_t workspace_bytes() const { return cuda_workspace_bytes() + (rows.present() ? whole_lines(x.bytes()) + whole_lines(dx.bytes()) + static_cast<size_t>(rows.count()) * 4 : 0); }
 
   void check_inputs(const char* name, const Tensor& t, int64_t inputs) const {
     require(t.shape.rank == dy.shape.rank, "%s has rank %d, expected %d as dy", name, t.shape.rank, dy.shape.rank);
@@ -95,6 +124,12 @@ struct LinearGrad {
   void check() const {
     require(dy.shape.rank >= 1, "dy is a scalar, expected [..., O]");
     if (pre.present()) require(pre.shape == dy.shape, "pre has another shape than dy");
+    if (rows.present()) {
+      check_linear_rows(rows, "dy", dy);
+      require(!pre.present() && !x_pre.present(), "rows is given beside %s, which is not supported", pre.present() ? "pre" : "x_pre");
+    }
+    require(!dfill.present() || rows.present(), "dfill is wanted without rows");
+    if (dfill.present()) check_bias("dfill", dfill);
     const bool wants_weight = dweight.present() || dweight_sum.present();
     require(!wants_weight || x.present(), "x is missing, it is needed for dweight");
     require(!dx.present() || weight.present(), "weight is missing, it is needed for dx");

@@ -1,9 +1,9 @@
-import { normal, type OpSpec } from '../helpers/op_cases';
+import { bits, constant, normal, type OpSpec } from '../helpers/op_cases';
 
-export const linearSpec: OpSpec<{ activation: 'none' | 'gelu' }, 'x' | 'weight' | 'bias' | 'residual'> = {
+export const linearSpec: OpSpec<{ activation: 'none' | 'gelu' }, 'x' | 'weight' | 'bias' | 'residual' | 'rows' | 'fill'> = {
   op: 'linear',
-  differentiable: ['x', 'weight', 'bias', 'residual'],
-  run: (ops, { x, weight, bias, residual }, { activation }) => ops.linear(x, weight, bias ?? null, { activation, residual }),
+  differentiable: ['x', 'weight', 'bias', 'residual', 'fill'],
+  run: (ops, { x, weight, bias, residual, rows, fill }, { activation }) => ops.linear(x, weight, bias ?? null, { activation, residual, rows, fill }),
   bf16: [['x', 'weight', 'residual'], ['x', 'weight']],
   cases: [
     { name: 'bias and GELU', inputs: { x: normal([3, 5, 8]), weight: normal([12, 8], 0.5), bias: normal([12]) }, args: { activation: 'gelu' } },
@@ -13,6 +13,12 @@ export const linearSpec: OpSpec<{ activation: 'none' | 'gelu' }, 'x' | 'weight' 
     { name: 'one vector', inputs: { x: normal([9]), weight: normal([4, 9]), bias: normal([4]) }, args: { activation: 'none' } },
     { name: 'size 1 everywhere', inputs: { x: normal([1, 1]), weight: normal([1, 1]), bias: normal([1]) }, args: { activation: 'gelu' } },
     { name: 'no rows', inputs: { x: normal([0, 4]), weight: normal([3, 4]), bias: normal([3]) }, args: { activation: 'gelu' } },
+    { name: 'some rows', inputs: { x: normal([3, 7, 6]), weight: normal([5, 6], 0.5), bias: normal([5]), rows: bits([3, 7], 0.4) }, args: { activation: 'none' } },
+    { name: 'some rows, the others filled', inputs: { x: normal([2, 3, 4, 9]), weight: normal([18, 9], 0.5), bias: normal([18]), rows: bits([2, 3, 4], 0.5), fill: normal([18]) }, args: { activation: 'none' } },
+    { name: 'some of many rows, no bias', inputs: { x: normal([300, 20]), weight: normal([17, 20], 0.2), rows: bits([300], 0.4), fill: normal([17]) }, args: { activation: 'none' } },
+    { name: 'none of the rows', inputs: { x: normal([4, 3]), weight: normal([2, 3]), bias: normal([2]), rows: constant([4], 0), fill: normal([2]) }, args: { activation: 'none' } },
+    { name: 'every row', inputs: { x: normal([4, 3]), weight: normal([2, 3]), bias: normal([2]), rows: constant([4], 1), fill: normal([2]) }, args: { activation: 'none' } },
+    { name: 'one vector that counts', inputs: { x: normal([9]), weight: normal([4, 9]), rows: constant([], 1) }, args: { activation: 'none' } },
     { name: 'larger than a tile', inputs: { x: normal([130, 70]), weight: normal([67, 70], 0.1), bias: normal([67]) }, args: { activation: 'gelu' } },
   ],
   bad: [
@@ -22,6 +28,9 @@ export const linearSpec: OpSpec<{ activation: 'none' | 'gelu' }, 'x' | 'weight' 
     { name: 'integers', call: (ops, tf) => ops.linear(tf.ones([2, 3], 'int32'), tf.ones([4, 3]), null), message: 'x has dtype int32, expected float32' },
     { name: 'a scalar', call: (ops, tf) => ops.linear(tf.scalar(1), tf.ones([4, 3]), null), message: 'x is a scalar, expected at least one dimension [..., I]' },
     { name: 'no tensor', call: (ops, tf) => ops.linear([1] as never, tf.ones([4, 3]), null), message: 'x is [1], expected a float32 tensor' },
+    { name: 'rows of another shape', call: (ops, tf) => ops.linear(tf.ones([2, 3]), tf.ones([4, 3]), null, { rows: tf.ones([3]) }), message: 'rows has shape [3], expected [2] = the leading dimensions of x' },
+    { name: 'rows with GELU', call: (ops, tf) => ops.linear(tf.ones([2, 3]), tf.ones([4, 3]), null, { rows: tf.ones([2]), activation: 'gelu' }), message: "rows is given beside activation 'gelu', which is not supported" },
+    { name: 'fill without rows', call: (ops, tf) => ops.linear(tf.ones([2, 3]), tf.ones([4, 3]), null, { fill: tf.ones([4]) }), message: 'fill is given without rows' },
     { name: 'unknown activation', call: (ops, tf) => ops.linear(tf.ones([2, 3]), tf.ones([4, 3]), null, { activation: 'relu' as never }), message: "activation is 'relu', expected 'none' or 'gelu'" },
   ],
 };

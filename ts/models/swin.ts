@@ -1,7 +1,7 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Context } from '../nn/context';
 import type { Init } from '../nn/init';
-import { type DropPath, LayerNorm, Linear, Mlp } from '../nn/layers';
+import { type AlikeTokens, type DropPath, LayerNorm, Linear, Mlp } from '../nn/layers';
 import type { Parameter } from '../nn/module';
 import { windowAttention } from '../ops/window_attention';
 import { type BlockPlace, planWindow, type PyramidConfig, SwinPyramid, type WindowPlan } from './swin_pyramid';
@@ -36,9 +36,9 @@ class WindowAttention {
   }
 
   /** Everything in front of the output projection: [B, H, W, C] -> [B, H, W, C]. */
-  mix(x: tf.Tensor, ctx: Context): tf.Tensor {
+  mix(x: tf.Tensor, alike: AlikeTokens | null, ctx: Context): tf.Tensor {
     const { window, shift } = this.plan;
-    return windowAttention(this.qkv.apply(x, ctx), this.relative_position_bias_table.value, this.scale, { heads: this.heads, window, shift });
+    return windowAttention(this.qkv.applyWithBias(x, this.qkv.bias?.value ?? null, ctx, alike), this.relative_position_bias_table.value, this.scale, { heads: this.heads, window, shift });
   }
 }
 
@@ -59,8 +59,8 @@ export class SwinBlock {
   }
 
   /** [B, H, W, C] -> [B, H, W, C]. */
-  apply(x: tf.Tensor, ctx: Context): tf.Tensor {
-    const mixed = this.attn.mix(this.norm1.apply(x, ctx), ctx);
+  apply(x: tf.Tensor, ctx: Context, alike: AlikeTokens | null = null): tf.Tensor {
+    const mixed = this.attn.mix(this.norm1.apply(x, ctx), alike && { ...alike, row: this.norm1.apply(alike.row, ctx) }, ctx);
     const y = this.drop[0].addLinear(x, (e) => this.attn.proj.apply(mixed, ctx, e), ctx);
     const normed = this.norm2.apply(y, ctx);
     return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, e.residual), ctx);

@@ -3,8 +3,10 @@ import { checkpoint } from '../autodiff/checkpoint';
 import { SimmimError } from '../errors';
 import { rngSites, type Context } from '../nn/context';
 import { Init } from '../nn/init';
-import { DropPath, LayerNorm, Linear, PatchEmbed, dropPathRates } from '../nn/layers';
+import { type AlikeTokens, DropPath, LayerNorm, Linear, PatchEmbed, dropPathRates } from '../nn/layers';
 import { parametersOf, type Parameter } from '../nn/module';
+import { inStorage, storageOf } from '../ops/in_storage';
+import { leavesRowsOut } from '../ops/linear';
 import { maskTokens } from '../ops/mask_tokens';
 import { checkHeads, checkInputs, pair, patchGrid, type Encoder, type Pair } from './encoder';
 
@@ -91,7 +93,8 @@ class PatchMerging {
 
 /** [B, H, W, C] -> [B, H, W, C]. */
 interface Block {
-  apply(x: tf.Tensor, ctx: Context): tf.Tensor;
+  /** `alike`: which tokens of the map are one and the same. */
+  apply(x: tf.Tensor, ctx: Context, alike?: AlikeTokens | null): tf.Tensor;
 }
 
 /** Blocks at one resolution, then (except at the end) a patch merging. */
@@ -170,8 +173,9 @@ export abstract class SwinPyramid<Config extends PyramidConfig> implements Encod
     ctx.observe?.('patch_embed', patches);
     let x = embedTokens(patches, mask, this.mask_token, this.absolute_pos_embed);
     ctx.observe?.('tokens', x);
+    const hidden = mask && !this.absolute_pos_embed && leavesRowsOut() ? hiddenTokens(mask, x, this.mask_token) : null;
     return this.layers.map(({ blocks, downsample }, i) => {
-      const map = runBlocks(x, blocks, `layers.${i}.blocks`, this.config.checkpointing, ctx);
+      const map = runBlocks(x, blocks, `layers.${i}.blocks`, this.config.checkpointing, ctx, i === 0 ? hidden : null);
       if (downsample) {
         x = tf.tidy(() => downsample.apply(map, ctx));
         ctx.observe?.(`layers.${i}.downsample`, x);
@@ -192,18 +196,26 @@ function embedTokens(x: tf.Tensor, mask: tf.Tensor | null, token: Parameter, pos
   return tf.reshape(tokens, [batch, h, w, channels]);
 }
 
+/** Which tokens of a map [B, h, w, C] without positions are the mask token; `row` is stored as the map is. */
+function hiddenTokens(mask: tf.Tensor, x: tf.Tensor, token: Parameter): AlikeTokens {
+  const [batch = 0, h = 0, w = 0, channels = 0] = x.shape;
+  return { others: tf.sub(1, tf.reshape(mask, [batch, h, w])), row: inStorage(tf.reshape(token.value, [1, channels]), storageOf(x)) };
+}
+
 /**
- * Runs blocks one after another, each in its own memory scope, recomputed in the backward pass if `recompute`.
+ * Runs blocks one after another, each in its own memory scope, recomputed in the backward pass if `recompute`. `alike`: which tokens of x
+ * are one and the same.
  * Outside training a block's output is freed as soon as the next block has used it.
  */
-export function runBlocks(x: tf.Tensor, blocks: readonly Block[], name: string, recompute: boolean, ctx: Context): tf.Tensor {
+export function runBlocks(x: tf.Tensor, blocks: readonly Block[], name: string, recompute: boolean, ctx: Context, alike: AlikeTokens | null = null): tf.Tensor {
   const inference = !ctx.training && !ctx.observe && !tf.engine().isTapeOn();
   let y = x;
   blocks.forEach((block, j) => {
     const before = y;
-    const run = (input: tf.Tensor): tf.Tensor => tf.tidy(() => block.apply(input, ctx));
+    const run = (input: tf.Tensor, others?: tf.Tensor, row?: tf.Tensor): tf.Tensor => tf.tidy(() => block.apply(input, ctx, others && row ? { others, row } : null));
+    const inputs: Parameters<typeof run> = j === 0 && alike ? [before, alike.others, alike.row] : [before];
     const variables = recompute && ctx.training ? parametersOf(block).map((p) => p.value) : null;
-    y = variables ? checkpoint(run, variables)(before) : run(before);
+    y = variables ? checkpoint(run, variables)(...(inputs as tf.Tensor[])) : run(...inputs);
     if (inference && before !== x) before.dispose();
     ctx.observe?.(`${name}.${j}`, y);
   });

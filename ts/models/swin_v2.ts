@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import type { Context } from '../nn/context';
 import type { Init } from '../nn/init';
-import { type DropPath, LayerNorm, Linear, Mlp } from '../nn/layers';
+import { type AlikeTokens, type DropPath, LayerNorm, Linear, Mlp } from '../nn/layers';
 import { Constant, type Parameter } from '../nn/module';
 import { biasMlp, continuousBias, logSpacedCoordinates, type BiasMlp } from '../nn/rel_bias';
 import { windowAttention } from '../ops/window_attention';
@@ -50,11 +50,11 @@ class CosineWindowAttention {
   }
 
   /** [B, H, W, C] -> [B, H, W, C], output projection included. */
-  apply(x: tf.Tensor, ctx: Context): tf.Tensor {
+  apply(x: tf.Tensor, alike: AlikeTokens | null, ctx: Context): tf.Tensor {
     const { window, shift } = this.plan;
     const table = continuousBias(this.cpb_mlp, this.coordinates.value);
     const scale = tf.exp(tf.minimum(tf.reshape(this.logit_scale.value, [this.heads]), MAX_LOGIT_SCALE));
-    const qkv = this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias), ctx);
+    const qkv = this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias), ctx, alike);
     return this.proj.apply(windowAttention(qkv, table, scale, { heads: this.heads, window, shift, cosine: true }), ctx);
   }
 }
@@ -86,8 +86,8 @@ class SwinV2Block {
   }
 
   /** [B, H, W, C] -> [B, H, W, C]. */
-  apply(x: tf.Tensor, ctx: Context): tf.Tensor {
-    const y = this.drop[0].addNormed(x, this.attn.apply(x, ctx), this.norm1, ctx);
+  apply(x: tf.Tensor, ctx: Context, alike: AlikeTokens | null = null): tf.Tensor {
+    const y = this.drop[0].addNormed(x, this.attn.apply(x, alike, ctx), this.norm1, ctx);
     const z = this.drop[1].addNormed(y, this.mlp.apply(y, ctx), this.norm2, ctx);
     return this.norm3 ? this.norm3.apply(z, ctx) : z;
   }

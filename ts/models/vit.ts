@@ -2,12 +2,12 @@ import * as tf from '@tensorflow/tfjs-core';
 import { checkpoint } from '../autodiff/checkpoint';
 import type { Context } from '../nn/context';
 import { Init } from '../nn/init';
-import { LayerNorm, Linear, Mlp, PatchEmbed, dropPathRates, scaledRows, type DropPath, type LinearEpilogue } from '../nn/layers';
+import { LayerNorm, Linear, Mlp, PatchEmbed, dropPathRates, scaledRows, type AlikeTokens, type DropPath, type LinearEpilogue } from '../nn/layers';
 import { parametersOf, type Parameter } from '../nn/module';
 import { VitPositionBias } from '../nn/rel_bias';
 import { attention } from '../ops/attention';
 import { inStorage } from '../ops/in_storage';
-import { linear } from '../ops/linear';
+import { leavesRowsOut, linear } from '../ops/linear';
 import { maskTokens } from '../ops/mask_tokens';
 import { checkHeads, checkInputs, pair, patchGrid, type Encoder, type Pair } from './encoder';
 import { blockDrops } from './swin_pyramid';
@@ -71,8 +71,8 @@ class Attention {
   }
 
   /** Everything in front of the output projection: [B, L, C] -> [B, L, C]. */
-  mix(x: tf.Tensor, sharedBias: tf.Tensor | null, ctx: Context): tf.Tensor {
-    const qkv = this.qkv.bias ? this.qkv.apply(x, ctx) : this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias), ctx);
+  mix(x: tf.Tensor, sharedBias: tf.Tensor | null, alike: AlikeTokens | null, ctx: Context): tf.Tensor {
+    const qkv = this.qkv.applyWithBias(x, this.qkv.bias?.value ?? jointBias(this.q_bias, this.v_bias), ctx, alike);
     return attention(qkv, this.ownBias?.apply() ?? sharedBias, { heads: this.heads, scale: this.scale });
   }
 }
@@ -105,8 +105,8 @@ class VitBlock {
   }
 
   /** [B, L, C] -> [B, L, C]; `sharedBias` [heads, L, L] or null. */
-  apply(x: tf.Tensor, sharedBias: tf.Tensor | null, ctx: Context): tf.Tensor {
-    const mixed = this.attn.mix(this.norm1.apply(x, ctx), sharedBias, ctx);
+  apply(x: tf.Tensor, sharedBias: tf.Tensor | null, ctx: Context, alike: AlikeTokens | null = null): tf.Tensor {
+    const mixed = this.attn.mix(this.norm1.apply(x, ctx), sharedBias, alike && { ...alike, row: this.norm1.apply(alike.row, ctx) }, ctx);
     const y = this.drop[0].addLinear(x, (e) => scaledLinear(this.attn.proj, this.gamma_1, mixed, ctx, e), ctx);
     const normed = this.norm2.apply(y, ctx);
     return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, e.residual, this.gamma_2), ctx);
@@ -114,9 +114,12 @@ class VitBlock {
 }
 
 /** One block that keeps only its inputs and runs again in the backward pass. */
-function recomputed(block: VitBlock, x: tf.Tensor, bias: tf.Tensor | null, ctx: Context): tf.Tensor {
-  const run = checkpoint((input: tf.Tensor, shared?: tf.Tensor) => block.apply(input, shared ?? null, ctx), parametersOf(block).map((p) => p.value));
-  return bias ? run(x, bias) : run(x);
+function recomputed(block: VitBlock, x: tf.Tensor, bias: tf.Tensor | null, ctx: Context, alike: AlikeTokens | null): tf.Tensor {
+  const run = checkpoint((input: tf.Tensor, ...more: tf.Tensor[]) => {
+    const [shared, others, row] = bias ? more : [null, ...more];
+    return block.apply(input, shared ?? null, ctx, others && row ? { others, row } : null);
+  }, parametersOf(block).map((p) => p.value));
+  return run(x, ...(bias ? [bias] : []), ...(alike ? [alike.others, alike.row] : []));
 }
 
 /** gamma * (x W^T + b) + residual. */
@@ -189,9 +192,11 @@ export class VisionTransformer implements Encoder {
     if (bias) ctx.observe?.('rel_pos_bias', bias);
     const recompute = this.config.checkpointing && ctx.training;
     const inference = !ctx.training && !ctx.observe && !tf.engine().isTapeOn();
+    const hidden = mask && !this.pos_embed && leavesRowsOut() ? this.hiddenTokens(mask, x) : null;
     this.blocks.forEach((block, i) => {
       const before = x;
-      x = recompute ? recomputed(block, x, bias, ctx) : tf.tidy(() => block.apply(x, bias, ctx));
+      const alike = i === 0 ? hidden : null;
+      x = recompute ? recomputed(block, x, bias, ctx, alike) : tf.tidy(() => block.apply(x, bias, ctx, alike));
       if (inference) before.dispose();
       ctx.observe?.(`blocks.${i}`, x);
     });
@@ -216,6 +221,13 @@ export class VisionTransformer implements Encoder {
     });
     ctx.observe?.('tokens', tokens);
     return tokens;
+  }
+
+  /** Which of the tokens [B, L + 1, C] are the mask token, where they have no positions. */
+  private hiddenTokens(mask: tf.Tensor, tokens: tf.Tensor): AlikeTokens {
+    const [batch = 0, length = 0] = tokens.shape;
+    const visible = tf.sub(1, tf.reshape(mask, [batch, length - 1]));
+    return { others: tf.concat([tf.ones([batch, 1]), visible], 1), row: tf.reshape(this.mask_token.value, [1, this.channels]) };
   }
 
   /** [B, L + 1, C] without the class token as a map [B, h, w, C]. */

@@ -107,6 +107,10 @@ export interface LinearArgs {
   bias?: NativeTensor | null;
   /** optional_in, f32 or bf16 */
   residual?: NativeTensor | null;
+  /** optional_in, f32 */
+  rows?: NativeTensor | null;
+  /** optional_in, f32 */
+  fill?: NativeTensor | null;
   /** out, f32 or bf16 */
   y: NativeTensor;
   /** optional_out, f32 or bf16 */
@@ -121,6 +125,8 @@ export function linear(a: LinearArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.weight);
   m.tensor(a.bias);
   m.tensor(a.residual);
+  m.tensor(a.rows);
+  m.tensor(a.fill);
   const y = m.tensor(a.y);
   const pre = m.tensor(a.pre);
   m.scalar(a.activation);
@@ -140,6 +146,8 @@ export interface LinearGradArgs {
   pre?: NativeTensor | null;
   /** optional_in, f32 or bf16 */
   xPre?: NativeTensor | null;
+  /** optional_in, f32 */
+  rows?: NativeTensor | null;
   /** optional_out, f32 or bf16 */
   dx?: NativeTensor | null;
   /** optional_out, f32 */
@@ -150,6 +158,8 @@ export interface LinearGradArgs {
   dbias?: NativeTensor | null;
   /** optional_inout, f32 */
   dbiasSum?: NativeTensor | null;
+  /** optional_out, f32 */
+  dfill?: NativeTensor | null;
 }
 
 export function linearGrad(a: LinearGradArgs, m: Mailbox = mailbox()): void {
@@ -159,15 +169,18 @@ export function linearGrad(a: LinearGradArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.weight);
   m.tensor(a.pre);
   m.tensor(a.xPre);
+  m.tensor(a.rows);
   const dx = m.tensor(a.dx);
   const dweight = m.tensor(a.dweight);
   m.tensor(a.dweightSum);
   const dbias = m.tensor(a.dbias);
   m.tensor(a.dbiasSum);
+  const dfill = m.tensor(a.dfill);
   m.call(2);
   m.adopt(a.dx, dx);
   m.adopt(a.dweight, dweight);
   m.adopt(a.dbias, dbias);
+  m.adopt(a.dfill, dfill);
 }
 
 export interface MlpArgs {

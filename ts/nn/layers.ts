@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { dropPath } from '../ops/drop_path';
 import { layerNorm } from '../ops/layer_norm';
-import { linear } from '../ops/linear';
+import { inStorage } from '../ops/in_storage';
+import { linear, type LinearOptions } from '../ops/linear';
 import { mlp } from '../ops/mlp';
 import { patchEmbed } from '../ops/patch_embed';
 import { scaleRows } from '../ops/scale_rows';
@@ -9,10 +10,15 @@ import type { Context, Policy } from './context';
 import type { Init } from './init';
 import type { Parameter } from './module';
 
-/** What `Linear.apply` may fuse behind the product. */
-export interface LinearEpilogue {
-  activation?: 'none' | 'gelu';
-  residual?: tf.Tensor | null;
+/** What `Linear.apply` may fuse behind the product, and the rows that it may leave out (`LinearOptions`). */
+export type LinearEpilogue = LinearOptions;
+
+/** Tokens of which many are one and the same, such as the mask token: a linear map has to multiply that one only once. */
+export interface AlikeTokens {
+  /** [...], 0 where a token is `row`. */
+  others: tf.Tensor;
+  /** [1, C], differentiable. */
+  row: tf.Tensor;
 }
 
 /** y = x W^T + b for x [..., in]; weight [out, in], drawn with `init.weight`, bias zeros. */
@@ -31,9 +37,12 @@ export class Linear {
     return linear(x, this.weight.compute(ctx), this.bias?.value ?? null, epilogue);
   }
 
-  /** The same with a bias [out] put together elsewhere (queries, keys and values). */
-  applyWithBias(x: tf.Tensor, bias: tf.Tensor | null, ctx: Policy): tf.Tensor {
-    return linear(x, this.weight.compute(ctx), bias, {});
+  /** The same with a bias [out] put together elsewhere (queries, keys and values), for tokens some of which are `alike`. */
+  applyWithBias(x: tf.Tensor, bias: tf.Tensor | null, ctx: Policy, alike: AlikeTokens | null = null): tf.Tensor {
+    const weight = this.weight.compute(ctx);
+    if (!alike) return linear(x, weight, bias);
+    const fill = inStorage(tf.reshape(linear(alike.row, weight, bias), [weight.shape[0] as number]), 'f32');
+    return linear(x, weight, bias, { rows: alike.others, fill });
   }
 }
 

@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
+import type { NativeBackend } from '../backend/backend';
 import { kernels } from '../native';
 import { refuse, requireRank, requireShape, requireTensor, shapeText } from './arguments';
-import { fusedOp, sameData } from './fused_op';
+import { fusedOp, onOwnBackend, sameData } from './fused_op';
 import { gelu } from './gelu';
 
 const OP = 'linear';
@@ -13,6 +14,13 @@ export interface LinearOptions {
   activation?: Activation;
   /** [..., O], added after the activation; default none. */
   residual?: tf.Tensor | null;
+  /**
+   * [...]: where it is 0, the result is `fill` and x, which must be finite, does not matter: on the CPU these rows cost no product.
+   * Default: all rows count. Not with residual or activation; without a gradient.
+   */
+  rows?: tf.Tensor | null;
+  /** [O], default zeros. */
+  fill?: tf.Tensor | null;
 }
 
 interface Inputs {
@@ -20,11 +28,13 @@ interface Inputs {
   weight: tf.Tensor; // [O, I]
   bias: tf.Tensor | null; // [O]
   residual: tf.Tensor | null; // [..., O]
+  rows: tf.Tensor | null; // [...]
+  fill: tf.Tensor | null; // [O]
 }
 
 const linearOp = fusedOp<Inputs, { activation: Activation }>({
   name: 'Linear',
-  composed({ x, weight, bias, residual }, { activation }) {
+  composed({ x, weight, bias, residual, rows: counted, fill }, { activation }) {
     const [outer, inner] = weight.shape as [number, number];
     const leading = x.shape.slice(0, -1);
     const rows = leading.reduce((a, b) => a * b, 1);
@@ -32,10 +42,11 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
     if (bias) y = tf.add(y, bias);
     if (activation === 'gelu') y = gelu(y);
     y = tf.reshape(y, [...leading, outer]);
+    if (counted) y = tf.where(tf.broadcastTo(tf.expandDims(tf.notEqual(counted, 0), -1), y.shape), y, tf.broadcastTo(fill ?? tf.zeros([outer]), y.shape));
     return residual ? tf.add(y, residual) : y;
   },
   native: {
-    kernel(b, { x, weight, bias, residual }, { activation }, taping) {
+    kernel(b, { x, weight, bias, residual, rows, fill }, { activation }, taping) {
       const shape = [...x.shape.slice(0, -1), weight.shape[0] as number];
       const y = b.outputLike(residual ?? x, shape);
       const pre = activation === 'gelu' && taping ? b.outputLike(x, shape) : null;
@@ -44,41 +55,49 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
         weight: b.ref(weight),
         bias: bias && b.ref(bias),
         residual: residual && b.ref(residual),
+        rows: rows && b.ref(rows),
+        fill: fill && b.ref(fill),
         y: b.outRef(y),
         pre: pre && b.outRef(pre),
         activation: activation === 'gelu' ? 1 : 0,
       });
       return pre ? [y, pre] : [y];
     },
-    differentiable: ['x', 'weight', 'bias', 'residual'],
-    save: ['x', 'weight'],
+    differentiable: ['x', 'weight', 'bias', 'residual', 'fill'],
+    save: ['x', 'weight', 'rows'],
     gradient(b, dy, { inputs, outputs: [pre], given, out }) {
-      const { x, weight } = inputs as { x: tf.Tensor; weight: tf.Tensor };
+      const { x, weight, rows } = inputs as { x: tf.Tensor; weight: tf.Tensor; rows?: tf.Tensor };
       const [dx, dweight] = [b.outputLike(x), out('weight', weight.shape)];
       const dbias = given('bias') ? out('bias', [weight.shape[0] as number]) : undefined;
+      const dfill = given('fill') ? out('fill', [weight.shape[0] as number]) : undefined;
       kernels.linearGrad({
         dy: b.ref(dy),
         x: b.ref(x),
         weight: b.ref(weight),
         pre: pre && b.ref(pre),
+        rows: rows && b.ref(rows),
         dx: b.outRef(dx),
         dweight: b.outRef(dweight),
         dbias: dbias && b.outRef(dbias),
+        dfill: dfill && b.outRef(dfill),
       });
-      return { x: dx, weight: dweight, bias: dbias, residual: given('residual') ? sameData(b, dy) : undefined };
+      return { x: dx, weight: dweight, bias: dbias, fill: dfill, residual: given('residual') ? sameData(b, dy) : undefined };
     },
   },
 });
+
+/** Whether rows that do not count cost no product on the active backend, so that naming them is worth its trouble. */
+export const leavesRowsOut = (): boolean => onOwnBackend() && (tf.backend() as NativeBackend).device === 0;
 
 /**
  * y = act(x Wᵀ + b) + residual over the last dimension, as torch.nn.Linear.
  *
  * x [..., I], weight [O, I], bias [O] or null, residual [..., O] -> [..., O], stored as the residual, else as x.
- * Differentiable in all four.
+ * Differentiable in all four, and in `fill`.
  * Throws `invalid_argument` for shapes that do not fit.
  */
 export function linear(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | null, options: LinearOptions = {}): tf.Tensor {
-  const { activation = 'none', residual = null } = options;
+  const { activation = 'none', residual = null, rows = null, fill = null } = options;
   requireTensor(OP, 'x', x);
   if (x.rank === 0) refuse(OP, 'x is a scalar, expected at least one dimension [..., I]');
   const inner = x.shape[x.rank - 1] as number;
@@ -91,5 +110,9 @@ export function linear(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | null, 
   const outShape = [...x.shape.slice(0, -1), outer];
   if (residual) requireShape(OP, 'residual', residual, outShape, 'the shape of the result [..., O]');
   if (activation !== 'none' && activation !== 'gelu') refuse(OP, `activation is '${String(activation)}', expected 'none' or 'gelu'`);
-  return linearOp({ x, weight, bias, residual }, { activation });
+  if (rows) requireShape(OP, 'rows', rows, x.shape.slice(0, -1), 'the leading dimensions of x');
+  if (rows && (residual || activation !== 'none')) refuse(OP, `rows is given beside ${residual ? 'a residual' : `activation '${activation}'`}, which is not supported`);
+  if (fill && !rows) refuse(OP, 'fill is given without rows: there is no row that it could fill');
+  if (fill) requireShape(OP, 'fill', fill, [outer], 'one for each of the O rows of weight');
+  return linearOp({ x, weight, bias, residual, rows, fill }, { activation });
 }

@@ -21,7 +21,8 @@ export interface HeadShape {
 
 /** From encoder output z [B, h, w, C] to [B, h', w', values * r * r], channels in PixelShuffle's order, r = resolution / h'. */
 export interface Head {
-  apply(z: tf.Tensor, ctx: Context): tf.Tensor;
+  /** `counted` [B, h, w]: where it is 0, nobody asks for the prediction, and a head may leave it 0. */
+  apply(z: tf.Tensor, ctx: Context, counted?: tf.Tensor | null): tf.Tensor;
 }
 
 /** One 1x1 convolution (official decoder; its parameters are `decoder.0.*`). */
@@ -32,8 +33,8 @@ class LinearHead implements Head {
     this[0] = new Conv(channels, outputs, 1, init);
   }
 
-  apply(z: tf.Tensor, ctx: Context): tf.Tensor {
-    return this[0].pointwise(z, ctx);
+  apply(z: tf.Tensor, ctx: Context, counted: tf.Tensor | null = null): tf.Tensor {
+    return this[0].pointwise(z, ctx, { rows: counted });
   }
 }
 
@@ -47,8 +48,8 @@ class MlpHead implements Head {
     this[2] = new Conv(channels, outputs, 1, init);
   }
 
-  apply(z: tf.Tensor, ctx: Context): tf.Tensor {
-    return this[2].pointwise(this[0].pointwise(z, ctx, { activation: 'gelu' }), ctx);
+  apply(z: tf.Tensor, ctx: Context, counted: tf.Tensor | null = null): tf.Tensor {
+    return this[2].pointwise(this[0].pointwise(z, ctx, { activation: 'gelu' }), ctx, { rows: counted });
   }
 }
 

@@ -3,6 +3,7 @@ import { SimmimError } from '../errors';
 import type { ImageStatistics } from '../image_statistics';
 import type { Encoder } from '../models/encoder';
 import type { Context } from '../nn/context';
+import { leavesRowsOut } from '../ops/linear';
 import { createHead, type Head, type HeadName } from './heads';
 import { lossNames, targetLoss, type LossSpec } from './losses';
 import { createTarget, type Target, type TargetSpec } from './targets';
@@ -49,21 +50,29 @@ export class SimMIM {
    */
   loss(images: tf.Tensor, mask: tf.Tensor, ctx: Context, tokens?: tf.Tensor): tf.Scalar {
     const target = this.target.make(images, tokens);
-    const pred = this.predict(images, mask, ctx);
+    const pred = this.predict(images, mask, ctx, this.maskedOnly);
     return targetLoss(this.lossSpec, pred, target, this.maskedOnly ? mask : tf.onesLike(mask));
   }
 
-  /** The head's raw output [B, h, w, values * r * r]. */
-  predict(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
+  /** The head's raw output [B, h, w, values * r * r]; with `hiddenOnly` it may be 0 in cells of which nothing is hidden. */
+  predict(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context, hiddenOnly = false): tf.Tensor {
     const z = this.encoder.forward(images, mask, ctx);
     ctx.observe?.('z', z);
-    return this.decoder.apply(z, ctx);
+    return this.decoder.apply(z, ctx, hiddenOnly && mask && leavesRowsOut() ? hiddenCells(mask, z) : null);
   }
 
   /** The predicted picture [B, C, R, S], at the target's resolution and in the images' normalised scale. */
   reconstruct(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
     return tf.tidy(() => this.target.picture(this.predict(images, mask, ctx)));
   }
+}
+
+/** The most hidden patch of each cell of z [B, h, w, C]: [B, h, w]. */
+function hiddenCells(mask: tf.Tensor, z: tf.Tensor): tf.Tensor {
+  const [batch = 0, h = 0, w = 0] = z.shape;
+  const [, rows = 0, columns = 0] = mask.shape;
+  if (rows === h && columns === w) return mask;
+  return tf.max(tf.reshape(mask, [batch, h, rows / h, w, columns / w]), [2, 4]);
 }
 
 function checkLoss(loss: LossSpec, target: string, classes: boolean): void {
