@@ -181,8 +181,17 @@ template <int WRITE = 0, class T>
 SIMMIM_INLINE void prefetch_row(int32_t token, const T* base, int64_t width, int64_t d, int parts, int64_t step) {
   if (token < 0) return;
   const T* row = base + token * width;
-  for (int part = 0; part < parts; part++)
-    for (int64_t c = 0; c < d; c += static_cast<int64_t>(64 / sizeof(T))) __builtin_prefetch(row + part * step + c, WRITE, 2);
+  constexpr int64_t line = 64 / sizeof(T);
+  if (d == 2 * line) {  // the usual case without loops, as this is called for every token
+#pragma GCC unroll 3
+    for (int part = 0; part < parts; part++, row += step) {
+      __builtin_prefetch(row, WRITE, 2);
+      __builtin_prefetch(row + line, WRITE, 2);
+    }
+    return;
+  }
+  for (int part = 0; part < parts; part++, row += step)
+    for (int64_t c = 0; c < d; c += line) __builtin_prefetch(row + c, WRITE, 2);
 }
 
 /// Groups of windows and heads: the bias is expanded once for each.
