@@ -33,22 +33,31 @@ static inline void collect_rows(const int32_t* places, int64_t rows, int64_t wid
   });
 }
 
-/// to[i] = from[places[i]], or `fill` [width] (zeros when null) where it was not picked.
-static inline void spread_rows(const int32_t* places, int64_t rows, int64_t width, const Side& from, const float* fill, const Side& to) {
-  const auto put = [&](auto* y, int64_t row, const auto& value) {
+/// What the rows that were not picked get: row i times `step` of `data`, or zeros when that is null.
+struct OtherRows {
+  Side data;
+  int64_t step = 0;
+};
+
+/// to[i] = from[places[i]], or that of `others` where it was not picked.
+static inline void spread_rows(const int32_t* places, int64_t rows, int64_t width, const Side& from, const OtherRows& others, const Side& to) {
+  const auto put = [&](auto* y, int64_t row, const auto* x) {
+    const auto value = [&](int64_t j, int n) { return x ? load_lanes(x + j, n) : Vec{}; };
     if constexpr (sizeof(*y) == 4) {
       if (static_cast<size_t>(rows * width) * 4 > kStreamedBytes && can_stream(y, width)) return for_lanes(width, [&](int64_t j, int n) { stream(y + row * width + j, value(j, n)); });
     }
     for_lanes(width, [&](int64_t j, int n) { store_lanes(y + row * width + j, value(j, n), n); });
   };
-  with_floats(from, [&](const auto* x) {
-    with_floats(to, [&](auto* y) {
-      row_ranges(rows, width, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++) {
-          if (places[i] >= 0) put(y, i, [&](int64_t j, int n) { return load_lanes(x + places[i] * width + j, n); });
-          else put(y, i, [&](int64_t j, int n) { return fill ? load_lanes(fill + j, n) : Vec{}; });
-        }
-        end_streaming();
+  with_floats(from, [&](const auto* picked) {
+    with_floats(others.data, [&](const auto* other) {
+      with_floats(to, [&](auto* y) {
+        row_ranges(rows, width, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; i++) {
+            if (places[i] >= 0) put(y, i, picked + places[i] * width);
+            else put(y, i, other ? other + i * others.step : nullptr);
+          }
+          end_streaming();
+        });
       });
     });
   });

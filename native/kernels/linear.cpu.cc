@@ -32,7 +32,7 @@ void run(const Linear& k) {
   const int64_t picked = pick_rows(k.rows, places);
   collect_rows(places, rows, k.weight.dim(1), {k.x.data, k.x.dtype}, {x, k.x.dtype});
   multiply(k, picked, x, y);
-  spread_rows(places, rows, k.weight.dim(0), {y, k.y.dtype}, k.fill.f32(), {k.y.data, k.y.dtype});
+  spread_rows(places, rows, k.weight.dim(0), {y, k.y.dtype}, {{k.fill.data, DType::f32}}, {k.y.data, k.y.dtype});
 }
 
 /// The gradients of `rows` rows: from dz, x and, for the bias, `partials`, the sums of dz's chunks, or room for what one product sums.
@@ -92,7 +92,7 @@ void run(const LinearGrad& k) {
   const bool sums_in_product = k.wants_bias() && wants_weight && picked > 0 && k.x.dim(-1) > 0;
   if (k.wants_bias() && !sums_in_product) activation_and_bias_grad(picked, outputs, kRowChunk, dz, {}, {}, partials);
   multiply(k, picked, dz.data, x, dx, partials, sums_in_product);
-  if (k.dx.present()) spread_rows(places, rows, k.dx.dim(-1), {dx, k.dx.dtype}, nullptr, {k.dx.data, k.dx.dtype});
+  if (k.dx.present()) spread_rows(places, rows, k.dx.dim(-1), {dx, k.dx.dtype}, {}, {k.dx.data, k.dx.dtype});
 }
 
 }  // namespace simmim::SIMMIM_ISA

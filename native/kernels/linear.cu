@@ -1,29 +1,9 @@
 #include "linear.h"
 
 #include "../cuda/gemm.h"
-#include "../cuda/launch.cuh"
-#include "../cuda/side.cuh"
+#include "../cuda/picked_rows.cuh"
 
 namespace simmim::cuda {
-
-/// y = fill, or zeros, in the rows of n values whose number is 0.
-struct FillRows {
-  const float *rows, *fill;
-  int64_t n;
-  Side y;
-  SIMMIM_DEVICE void operator()(int64_t i) const {
-    if (rows[i / n] == 0) store_one(y, i, fill ? fill[i % n] : 0.0f);
-  }
-};
-
-/// dz = dy in the rows whose number is not 0 (or, with `others`, in the other ones), zeros elsewhere.
-struct PickRows {
-  const float* rows;
-  int64_t n;
-  Side dy, dz;
-  bool others;
-  SIMMIM_DEVICE void operator()(int64_t i) const { store_one(dz, i, (rows[i / n] == 0) == others ? load_one(dy, i) : 0.0f); }
-};
 
 void run(const Linear& k, Stream& stream) {
   Gemm g;
@@ -39,7 +19,7 @@ void run(const Linear& k, Stream& stream) {
   g.pre = {k.pre.data, k.pre.dtype};
   g.residual = {k.residual.data, k.residual.dtype};
   gemm(g, stream);
-  if (k.rows.present()) for_each(stream, k.y.count(), FillRows{k.rows.f32(), k.fill.f32(), g.n, side_of(k.y)});
+  if (k.rows.present()) for_each(stream, k.y.count(), FillRows{k.rows.f32(), g.n, {k.fill.data, DType::f32}, false, side_of(k.y)});
 }
 
 /// dfill, then dz and into `partials` the sums of its rows, where only some rows count.

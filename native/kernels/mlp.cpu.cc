@@ -2,6 +2,7 @@
 
 #include "../cpu/gemm.h"
 #include "../cpu/linear_gradients.h"
+#include "../cpu/picked_rows.h"
 
 namespace simmim::SIMMIM_ISA {
 
@@ -10,8 +11,9 @@ static SIMMIM_INLINE void* rows_from(const Tensor& t, int64_t row, int64_t chann
   return t.data ? static_cast<char*>(t.data) + row * channels * static_cast<int64_t>(size_of(t.dtype)) : nullptr;
 }
 
-void run(const Mlp& k) {
-  const int64_t rows = k.rows(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
+/// The rows [R, I] of k.x, all of which count.
+static void multiply(const Mlp& k) {
+  const int64_t rows = k.row_count(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
   const MlpBlocks blocks = mlp_blocks(rows);
   for (int64_t row = 0; row < rows; row += blocks.size) {
     Gemm first;
@@ -34,6 +36,34 @@ void run(const Mlp& k) {
     second.residual = {rows_from(k.residual, row, outputs), k.residual.dtype};
     gemm(second);
   }
+}
+
+/// A matrix [rows, channels] at `data`, stored as t is; absent where t is.
+static SIMMIM_INLINE Tensor matrix(const Tensor& t, void* data, int64_t rows, int64_t channels) {
+  if (!t.present()) return t;
+  Tensor m = t;
+  m.data = data;
+  m.shape.rank = 2, m.shape.dims[0] = rows, m.shape.dims[1] = channels;
+  return m;
+}
+
+void run(const Mlp& k) {
+  if (!k.rows.present()) return multiply(k);
+  const int64_t rows = k.row_count(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
+  char* const x = static_cast<char*>(k.workspace) + k.hidden_bytes();
+  char* const residual = x + whole_lines(k.x.bytes());
+  char* const y = residual + whole_lines(k.residual.bytes());
+  int32_t* const places = reinterpret_cast<int32_t*>(y + whole_lines(k.y.bytes()));
+  const int64_t picked = pick_rows(k.rows, places);
+  Mlp some = k;
+  some.x = matrix(k.x, x, picked, inputs);
+  some.residual = matrix(k.residual, residual, picked, outputs);
+  some.y = matrix(k.y, y, picked, outputs);
+  some.pre = matrix(k.pre, k.pre.data, picked, hidden);
+  collect_rows(places, rows, inputs, {k.x.data, k.x.dtype}, {x, k.x.dtype});
+  if (k.residual.present()) collect_rows(places, rows, outputs, {k.residual.data, k.residual.dtype}, {residual, k.residual.dtype});
+  multiply(some);
+  spread_rows(places, rows, outputs, {y, k.y.dtype}, {{k.residual.data, k.residual.dtype}, outputs}, {k.y.data, k.y.dtype});
 }
 
 template <class P, class T>
@@ -79,11 +109,11 @@ static void input_grad(const MlpGrad& k, int64_t rows, const void* da, const Ten
   gemm(g);
 }
 
-void run(const MlpGrad& k) {
-  const int64_t rows = k.rows(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
+/// The gradients of rows all of which count.
+static void multiply(const MlpGrad& k, float* partials1) {
+  const int64_t rows = k.row_count(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
   char* const workspace = static_cast<char*>(k.workspace);
-  const Side h{workspace, k.x.dtype}, converted{workspace + k.hidden_bytes(), k.x.dtype};
-  float* const partials1 = reinterpret_cast<float*>(workspace + k.hidden_bytes() + k.dy_bytes());
+  const Side h{workspace, k.x.dtype}, converted{reinterpret_cast<char*>(partials1) - k.dy_bytes(), k.x.dtype};
   const MlpBlocks blocks = mlp_blocks(rows);
   float* const partials2 = partials1 + blocks.count * hidden;
   int64_t row = 0, block = 0;
@@ -104,6 +134,27 @@ void run(const MlpGrad& k) {
   } while (row < rows);
   combine_column_sums(partials1, blocks.count, hidden, k.db1.f32(), false);
   combine_column_sums(partials2, blocks.count, outputs, k.db2.f32(), false);
+}
+
+void run(const MlpGrad& k) {
+  char* const behind = static_cast<char*>(k.workspace) + k.hidden_bytes() + k.dy_bytes();
+  float* const partials = reinterpret_cast<float*>(behind);
+  if (!k.rows.present()) return multiply(k, partials);
+  const int64_t rows = k.row_count(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
+  char* const dy = behind + k.sums_bytes();
+  char* const x = dy + whole_lines(k.dy.bytes());
+  char* const dx = x + whole_lines(k.x.bytes());
+  int32_t* const places = reinterpret_cast<int32_t*>(dx + whole_lines(k.x.bytes()));
+  const int64_t picked = pick_rows(k.rows, places);
+  MlpGrad some = k;
+  some.dy = matrix(k.dy, dy, picked, outputs);
+  some.x = matrix(k.x, x, picked, inputs);
+  some.pre = matrix(k.pre, k.pre.data, picked, hidden);
+  some.dx = matrix(k.dx, dx, picked, inputs);
+  collect_rows(places, rows, outputs, {k.dy.data, k.dy.dtype}, {dy, k.dy.dtype});
+  collect_rows(places, rows, inputs, {k.x.data, k.x.dtype}, {x, k.x.dtype});
+  multiply(some, partials);
+  spread_rows(places, rows, inputs, {dx, k.dx.dtype}, {}, {k.dx.data, k.dx.dtype});
 }
 
 }  // namespace simmim::SIMMIM_ISA

@@ -1,6 +1,7 @@
 #include "mlp.h"
 
 #include "../cuda/gemm.h"
+#include "../cuda/picked_rows.cuh"
 
 namespace simmim::cuda {
 
@@ -37,7 +38,7 @@ void input_grad(int64_t rows, const Side& da, const Tensor& w, const Side& d, St
 }  // namespace
 
 void run(const Mlp& k, Stream& stream) {
-  const int64_t rows = k.rows(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
+  const int64_t rows = k.row_count(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
   const MlpBlocks blocks = cuda_mlp_blocks(rows, hidden, k.x.dtype);
   for (int64_t row = 0; row < rows; row += blocks.size) {
     Gemm first;
@@ -60,18 +61,24 @@ void run(const Mlp& k, Stream& stream) {
     second.residual = rows_from(k.residual, row, outputs);
     gemm(second, stream);
   }
+  if (k.rows.present()) for_each(stream, k.y.count(), FillRows{k.rows.f32(), outputs, side_of(k.residual), true, side_of(k.y)});
 }
 
 void run(const MlpGrad& k, Stream& stream) {
-  const int64_t rows = k.rows(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
+  const int64_t rows = k.row_count(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
   const MlpBlocks blocks = k.cuda_blocks();
   char* const workspace = static_cast<char*>(k.workspace);
   const Side h{workspace, k.x.dtype}, narrow{k.cuda_dy_bytes() > 0 ? workspace + k.cuda_hidden_bytes() : nullptr, k.x.dtype};
   float* const partials = reinterpret_cast<float*>(workspace + k.cuda_hidden_bytes() + k.cuda_dy_bytes());
+  Tensor counted = k.dy;
+  if (k.rows.present()) {
+    counted.data = reinterpret_cast<char*>(partials) + k.cuda_sums_bytes();
+    for_each(stream, k.dy.count(), PickRows{k.rows.f32(), outputs, side_of(k.dy), side_of(counted), false});
+  }
   int64_t row = 0, chunks = 0;
   do {  // once even without rows: the weights' gradients must still be written
     const int64_t m = rows - row < blocks.size ? rows - row : blocks.size;
-    const Side given = rows_from(k.dy, row, outputs), pre = rows_from(k.pre, row, hidden);
+    const Side given = rows_from(counted, row, outputs), pre = rows_from(k.pre, row, hidden);
     if (narrow.data) activation_and_row_sums(m, outputs, given, {}, narrow, nullptr, stream);
     const Side dy = narrow.data ? narrow : given;
     gelu_all(pre, h, m * hidden, stream);
@@ -84,7 +91,7 @@ void run(const MlpGrad& k, Stream& stream) {
     row += m;
   } while (row < rows);
   combine_row_sums(partials, chunks, hidden, k.db1.f32(), false, stream);
-  activation_and_row_sums(rows, outputs, {k.dy.data, k.dy.dtype}, {}, {}, partials, stream);
+  activation_and_row_sums(rows, outputs, side_of(counted), {}, {}, partials, stream);
   combine_row_sums(partials, row_chunks(rows), outputs, k.db2.f32(), false, stream);
 }
 

@@ -4,6 +4,9 @@
 // by block of rows, so that it stays in cache and never exists whole. Parallel within each product (cpu/gemm.h).
 // 2 R H (I + O) flops forward, twice that for the gradient; x, residual and y cross memory once, pre once forward and
 // twice for the gradient, the weights once per block of rows.
+//
+// With `rows`, those whose number is 0 get the residual alone: as linear.h has it, brought together in front of the products on the CPU
+// (then `pre` holds the others one after another), multiplied and overwritten on a GPU.
 #pragma once
 #include "linear.h"
 
@@ -28,6 +31,9 @@ SIMMIM_INLINE size_t mlp_hidden_bytes(const MlpBlocks& blocks, int64_t hidden, D
   return (static_cast<size_t>(blocks.size * hidden) * size_of(dtype) + 63) / 64 * 64;
 }
 
+/// `hidden` of a block, where it is the number of rows that decides how many there are.
+SIMMIM_INLINE MlpBlocks largest_mlp_block(int64_t rows) { return {1, rows < MlpBlocks::kMost ? rows : MlpBlocks::kMost}; }
+
 inline void check_mlp_weights(const Tensor& x, const Tensor& w1, const Tensor& w2) {
   require(x.shape.rank >= 1, "x is a scalar, expected [..., I]");
   require(w1.shape.rank == 2, "w1 has rank %d, expected 2 = [H, I]", w1.shape.rank);
@@ -49,28 +55,33 @@ struct Mlp {
   Tensor w2;        // [O, H], x's dtype
   Tensor b2;        // [O]
   Tensor residual;  // [..., O], optional
+  Tensor rows;      // [...], optional: where it is 0, y = residual, or 0; x is finite there and does not matter
   Tensor y;         // [..., O]
   Tensor pre;       // [..., H], optional
-  void* workspace = nullptr;  // hidden activations of a block of rows, x's dtype
+  void* workspace = nullptr;  // hidden activations of a block of rows, x's dtype; with rows their x, residual and y, then int32 [R] their places
   static auto spec() {
     return fields(in("x", &Mlp::x, kFloat), in("w1", &Mlp::w1, kFloat), in("b1", &Mlp::b1, kF32), in("w2", &Mlp::w2, kFloat), in("b2", &Mlp::b2, kF32),
-                  optional_in("residual", &Mlp::residual, kFloat), out("y", &Mlp::y, kFloat), optional_out("pre", &Mlp::pre, kFloat));
+                  optional_in("residual", &Mlp::residual, kFloat), optional_in("rows", &Mlp::rows, kF32), out("y", &Mlp::y, kFloat), optional_out("pre", &Mlp::pre, kFloat));
   }
-  SIMMIM_INLINE int64_t rows() const { return x.shape.span(0, x.shape.rank - 1); }
-  size_t workspace_bytes() const { return mlp_hidden_bytes(mlp_blocks(rows()), w1.dim(0), x.dtype); }
-  size_t cuda_workspace_bytes() const { return mlp_hidden_bytes(cuda_mlp_blocks(rows(), w1.dim(0), x.dtype), w1.dim(0), x.dtype); }
+  SIMMIM_INLINE int64_t row_count() const { return x.shape.span(0, x.shape.rank - 1); }
+  SIMMIM_INLINE size_t hidden_bytes() const { return mlp_hidden_bytes(rows.present() ? largest_mlp_block(row_count()) : mlp_blocks(row_count()), w1.dim(0), x.dtype); }
+  size_t workspace_bytes() const {
+    return hidden_bytes() + (rows.present() ? whole_lines(x.bytes()) + whole_lines(residual.bytes()) + whole_lines(y.bytes()) + static_cast<size_t>(rows.count()) * 4 : 0);
+  }
+  size_t cuda_workspace_bytes() const { return mlp_hidden_bytes(cuda_mlp_blocks(row_count(), w1.dim(0), x.dtype), w1.dim(0), x.dtype); }
   void check() const {
     check_mlp_weights(x, w1, w2);
     check_mlp_bias("b1", b1, w1.dim(0), "w1");
     check_mlp_bias("b2", b2, w2.dim(0), "w2");
     if (residual.present()) check_linear_output("residual", residual, x, w2.dim(0));
+    if (rows.present()) check_linear_rows(rows, "x", x);
     check_linear_output("y", y, x, w2.dim(0));
     if (pre.present()) check_linear_output("pre", pre, x, w1.dim(0));
   }
 };
 
 /// With h = GELU(pre) and dz = (dy W2) * GELU'(pre): dx = dz W1, dw1 = dz^T x, dw2 = dy^T h, db1 and db2 the sums of dz
-/// and dy over rows. The gradient of `residual` is dy itself.
+/// and dy over rows. The gradient of `residual` is dy itself. With `rows`, dy counts as 0 where it is 0.
 struct MlpGrad {
   static constexpr const char* name = "mlp_grad";
   Tensor dy;   // [..., O]; f32 from a residual stream in f32, also where x is bf16
@@ -78,6 +89,7 @@ struct MlpGrad {
   Tensor w1;   // [H, I], x's dtype
   Tensor w2;   // [O, H], x's dtype
   Tensor pre;  // [..., H]
+  Tensor rows; // [...], optional
   Tensor dx;   // [..., I]
   Tensor dw1;  // [H, I]
   Tensor db1;  // [H]
@@ -86,26 +98,34 @@ struct MlpGrad {
   void* workspace = nullptr;  // of a block of rows, in x's dtype: h, then dz; dy when it has another one; each block's sums of dz [blocks, H] and dy [blocks, O]
   static auto spec() {
     return fields(in("dy", &MlpGrad::dy, kFloat), in("x", &MlpGrad::x, kFloat), in("w1", &MlpGrad::w1, kFloat), in("w2", &MlpGrad::w2, kFloat),
-                  in("pre", &MlpGrad::pre, kFloat), out("dx", &MlpGrad::dx, kFloat), out("dw1", &MlpGrad::dw1, kF32), out("db1", &MlpGrad::db1, kF32),
+                  in("pre", &MlpGrad::pre, kFloat), optional_in("rows", &MlpGrad::rows, kF32), out("dx", &MlpGrad::dx, kFloat), out("dw1", &MlpGrad::dw1, kF32), out("db1", &MlpGrad::db1, kF32),
                   out("dw2", &MlpGrad::dw2, kF32), out("db2", &MlpGrad::db2, kF32));
   }
-  SIMMIM_INLINE int64_t rows() const { return x.shape.span(0, x.shape.rank - 1); }
-  SIMMIM_INLINE size_t hidden_bytes() const { return mlp_hidden_bytes(mlp_blocks(rows()), w1.dim(0), x.dtype); }
-  SIMMIM_INLINE size_t dy_bytes() const { return dy.dtype == x.dtype ? 0 : mlp_hidden_bytes(mlp_blocks(rows()), w2.dim(0), x.dtype); }
-  size_t workspace_bytes() const { return hidden_bytes() + dy_bytes() + static_cast<size_t>(mlp_blocks(rows()).count * (w1.dim(0) + w2.dim(0))) * 4; }
-  /// On a GPU: h, then dz of a block of rows, dy of one where it is not stored as x, then sums of each kRowChunk rows of dz [.., H], afterwards of dy [.., O].
-  SIMMIM_INLINE MlpBlocks cuda_blocks() const { return cuda_mlp_blocks(rows(), w1.dim(0), x.dtype); }
+  SIMMIM_INLINE int64_t row_count() const { return x.shape.span(0, x.shape.rank - 1); }
+  SIMMIM_INLINE MlpBlocks largest_block() const { return rows.present() ? largest_mlp_block(row_count()) : mlp_blocks(row_count()); }
+  SIMMIM_INLINE size_t hidden_bytes() const { return mlp_hidden_bytes(largest_block(), w1.dim(0), x.dtype); }
+  SIMMIM_INLINE size_t dy_bytes() const { return dy.dtype == x.dtype ? 0 : mlp_hidden_bytes(largest_block(), w2.dim(0), x.dtype); }
+  SIMMIM_INLINE size_t sums_bytes() const { return whole_lines(static_cast<size_t>(mlp_blocks(row_count()).count * (w1.dim(0) + w2.dim(0))) * 4); }
+  /// With rows then their dy, x and dx, and int32 [R] their places.
+  size_t workspace_bytes() const {
+    return hidden_bytes() + dy_bytes() + sums_bytes() + (rows.present() ? whole_lines(dy.bytes()) + 2 * whole_lines(x.bytes()) + static_cast<size_t>(rows.count()) * 4 : 0);
+  }
+  /// On a GPU: h, then dz of a block of rows, dy of one where it is not stored as x, then sums of each kRowChunk rows of dz [.., H], afterwards of dy [.., O];
+  /// with rows then dy as it counts.
+  SIMMIM_INLINE MlpBlocks cuda_blocks() const { return cuda_mlp_blocks(row_count(), w1.dim(0), x.dtype); }
   SIMMIM_INLINE size_t cuda_hidden_bytes() const { return mlp_hidden_bytes(cuda_blocks(), w1.dim(0), x.dtype); }
   SIMMIM_INLINE size_t cuda_dy_bytes() const { return dy.dtype == x.dtype ? 0 : mlp_hidden_bytes(cuda_blocks(), w2.dim(0), x.dtype); }
-  size_t cuda_workspace_bytes() const {
-    const int64_t chunks = row_chunks(cuda_blocks().size) * cuda_blocks().count, all = row_chunks(rows());
+  SIMMIM_INLINE size_t cuda_sums_bytes() const {
+    const int64_t chunks = row_chunks(cuda_blocks().size) * cuda_blocks().count, all = row_chunks(row_count());
     const int64_t sums = chunks * w1.dim(0), sums2 = all * w2.dim(0);
-    return cuda_hidden_bytes() + cuda_dy_bytes() + static_cast<size_t>(sums > sums2 ? sums : sums2) * 4;
+    return whole_lines(static_cast<size_t>(sums > sums2 ? sums : sums2) * 4);
   }
+  size_t cuda_workspace_bytes() const { return cuda_hidden_bytes() + cuda_dy_bytes() + cuda_sums_bytes() + (rows.present() ? dy.bytes() : 0); }
   void check() const {
     check_mlp_weights(x, w1, w2);
     check_linear_output("dy", dy, x, w2.dim(0));
     check_linear_output("pre", pre, x, w1.dim(0));
+    if (rows.present()) check_linear_rows(rows, "x", x);
     require(dx.shape == x.shape, "dx has another shape than x");
     require(dw1.shape == w1.shape, "dw1 has another shape than w1");
     require(dw2.shape == w2.shape, "dw2 has another shape than w2");

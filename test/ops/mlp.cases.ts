@@ -1,4 +1,4 @@
-import { normal, type OpSpec } from '../helpers/op_cases';
+import { bits, constant, normal, type OpSpec } from '../helpers/op_cases';
 
 /** Inputs of an mlp over rows of `leading` shape: I inputs, H hidden, O outputs. */
 const inputs = (leading: number[], i: number, h: number, o: number, scale = 0.4) => ({
@@ -9,10 +9,10 @@ const inputs = (leading: number[], i: number, h: number, o: number, scale = 0.4)
   b2: normal([o]),
 });
 
-export const mlpSpec: OpSpec<object, 'x' | 'w1' | 'b1' | 'w2' | 'b2' | 'residual'> = {
+export const mlpSpec: OpSpec<object, 'x' | 'w1' | 'b1' | 'w2' | 'b2' | 'residual' | 'rows'> = {
   op: 'mlp',
   differentiable: ['x', 'w1', 'b1', 'w2', 'b2', 'residual'],
-  run: (ops, { x, w1, b1, w2, b2, residual }) => ops.mlp(x, w1, b1, w2, b2, { residual }),
+  run: (ops, { x, w1, b1, w2, b2, residual, rows }) => ops.mlp(x, w1, b1, w2, b2, { residual, rows }),
   bf16: [['x', 'w1', 'w2', 'residual'], ['x', 'w1', 'w2']],
   cases: [
     { name: 'with a residual', inputs: { ...inputs([2, 3, 5], 8, 32, 8), residual: normal([2, 3, 5, 8]) }, args: {} },
@@ -21,6 +21,10 @@ export const mlpSpec: OpSpec<object, 'x' | 'w1' | 'b1' | 'w2' | 'b2' | 'residual
     { name: 'size 1 everywhere', inputs: { ...inputs([1], 1, 1, 1), residual: normal([1, 1]) }, args: {} },
     { name: 'no rows', inputs: { ...inputs([0], 4, 6, 3), residual: normal([0, 3]) }, args: {} },
     { name: 'larger than a tile', inputs: inputs([130], 35, 67, 33, 0.1), args: {} },
+    { name: 'some rows', inputs: { ...inputs([3, 7], 6, 13, 5), rows: bits([3, 7], 0.6) }, args: {} },
+    { name: 'some rows with a residual', inputs: { ...inputs([2, 3, 5], 8, 32, 8), residual: normal([2, 3, 5, 8]), rows: bits([2, 3, 5], 0.6) }, args: {} },
+    { name: 'none of the rows', inputs: { ...inputs([4], 3, 5, 2), residual: normal([4, 2]), rows: constant([4], 0) }, args: {} },
+    { name: 'some rows of several blocks, less than one block', inputs: { ...inputs([2, 1025], 3, 5, 2), residual: normal([2, 1025, 2]), rows: bits([2, 1025], 0.9) }, args: {} },
     { name: 'several blocks of rows', inputs: { ...inputs([2, 2100], 3, 5, 2), residual: normal([2, 2100, 2]) }, args: {} },
   ],
   bad: [
@@ -29,6 +33,7 @@ export const mlpSpec: OpSpec<object, 'x' | 'w1' | 'b1' | 'w2' | 'b2' | 'residual
     { name: 'first bias of another length', call: (ops, tf) => ops.mlp(tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([3]), tf.ones([3, 4]), tf.ones([3])), message: 'b1 has shape [3], expected [4] = one for each of the H rows of w1' },
     { name: 'second bias of another length', call: (ops, tf) => ops.mlp(tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([4]), tf.ones([3, 4]), tf.ones([4])), message: 'b2 has shape [4], expected [3] = one for each of the O rows of w2' },
     { name: 'residual of another shape', call: (ops, tf) => ops.mlp(tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([4]), tf.ones([5, 4]), tf.ones([5]), { residual: tf.ones([2, 3]) }), message: 'residual has shape [2, 3], expected [2, 5] = the shape of the result [..., O]' },
+    { name: 'rows of another shape', call: (ops, tf) => ops.mlp(tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([4]), tf.ones([5, 4]), tf.ones([5]), { rows: tf.ones([2, 1]) }), message: 'rows has shape [2, 1], expected [2] = the leading dimensions of x' },
     { name: 'a scalar', call: (ops, tf) => ops.mlp(tf.scalar(1), tf.ones([4, 3]), tf.ones([4]), tf.ones([3, 4]), tf.ones([3])), message: 'x is a scalar, expected at least one dimension [..., I]' },
     { name: 'integers', call: (ops, tf) => ops.mlp(tf.ones([2, 3], 'int32'), tf.ones([4, 3]), tf.ones([4]), tf.ones([3, 4]), tf.ones([3])), message: 'x has dtype int32, expected float32' },
   ],

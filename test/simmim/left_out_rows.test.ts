@@ -6,10 +6,11 @@ import { CPU_BACKEND } from '../../ts/backend';
 import { createEncoder } from '../../ts/models';
 import { disposeModel, namedParameters } from '../../ts/nn/module';
 import { Masking, SimMIM, type SimMIMOptions } from '../../ts/simmim';
+import { firstBitDifference } from '../helpers/compare';
 import { testContext } from '../helpers/model_fixture';
 
-// On our CPU backend the first block multiplies the mask token once, and the head predicts hidden cells alone; tfjs's cpu
-// backend takes every row. Both are the same loss with the same gradients.
+// On our CPU backend the first block multiplies the mask token once, and the last block's MLP and the head take hidden cells alone;
+// tfjs's cpu backend takes every row. Both are the same loss with the same gradients.
 
 afterAll(async () => void (await tf.setBackend('cpu')));
 
@@ -22,6 +23,9 @@ const models: [string, () => ReturnType<typeof createEncoder>, SimMIMOptions][] 
   ['Swin, every pixel counted', () => createEncoder('swin_tiny', swin), { maskedOnly: false }],
   ['Swin, a coarse target', () => createEncoder('swin_tiny', swin), { target: { kind: 'rgb', resolution: 8 } }],
   ['SwinV2 with an MLP head', () => createEncoder('swinv2_tiny', swin), { head: 'mlp' }],
+  ['SwinV2 with recomputed blocks and drop path', () => createEncoder('swinv2_tiny', { ...swin, checkpointing: true, dropPath: 0.4 }), {}],
+  ['Swin with drop path', () => createEncoder('swin_tiny', { ...swin, dropPath: 0.4 }), {}],
+  ['ViT of one block', () => createEncoder('vit_small', { ...vit, depth: 1 }), {}],
   ['ViT', () => createEncoder('vit_small', vit), {}],
   ['ViT with recomputed blocks and its own biases', () => createEncoder('vit_small', { ...vit, checkpointing: true, relativeBias: 'per_block' }), {}],
 ];
@@ -69,4 +73,15 @@ it('leaves the predictions of visible cells 0 where the backend saves their work
     if (!hidden) expect(a.every((v) => v === 0)).toBe(true);
     else a.forEach((v, i) => expect(Math.abs(v - (b[i] as number))).toBeLessThanOrEqual(1e-5 * (1 + Math.abs(b[i] as number))));
   });
+});
+
+it('computes every cell for a head that looks at all of them', async () => {
+  await tf.setBackend(CPU_BACKEND);
+  const model = new SimMIM(createEncoder('swin_tiny', { ...swin, depths: [1, 1, 1, 1], heads: [1, 1, 1, 2] }), { head: 'inverse_swin_tiny', target: { kind: 'bins', bins: 4 } });
+  const ctx = testContext({ training: true });
+  const [images, mask] = [tf.randomNormal([1, 3, 64, 64], 0, 1, 'float32', 3), tf.tensor(Float32Array.from({ length: 256 }, (_, i) => (i % 16 < 8 ? 1 : 0)), [1, 16, 16])];
+  const [hidden, all] = [true, false].map((hiddenOnly) => tf.tidy(() => model.predict(images, mask, ctx, hiddenOnly).dataSync<'float32'>().slice())) as [Float32Array, Float32Array];
+  expect(firstBitDifference(hidden, all)).toBeNull();
+  tf.dispose([images, mask, ctx.clock]);
+  disposeModel(model);
 });

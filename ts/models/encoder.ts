@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import type { Context } from '../nn/context';
+import type { AlikeTokens } from '../nn/layers';
 
 /** [height, width]. */
 export type Pair = readonly [number, number];
@@ -19,11 +20,36 @@ export interface Encoder {
   readonly imageSize: [number, number];
   /**
    * images [B, inChannels, H, W], planar and normalised; mask [B, H/patch, W/patch] float32, 1 = hidden, or
-   * null. Returns [B, H/stride, W/stride, C]. Throws `invalid_argument` on any other shape.
+   * null. Returns [B, H/stride, W/stride, C]; with `hiddenOnly` positions of which nothing is hidden may have any finite values, and no
+   * gradient. Throws `invalid_argument` on any other shape.
    */
-  forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor;
+  forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context, hiddenOnly?: boolean): tf.Tensor;
   /** Outputs of each stage (Swin, SwinV2: before its patch merging) or block (ViT), as maps [B, h, w, C_i]. */
   features(images: tf.Tensor, ctx: Context): tf.Tensor[];
+}
+
+/** What is known of a block's tokens before they are computed. */
+export interface KnownTokens {
+  /** Which of those that enter are one and the same. */
+  alike: AlikeTokens | null;
+  /** [...], 0 where nobody asks for a token that leaves. */
+  counted: tf.Tensor | null;
+}
+
+/** What a checkpointed block takes of it as inputs: it may not hold on to other tensors. */
+export const tensorsOf = ({ alike, counted }: KnownTokens): tf.Tensor[] => [...(alike ? [alike.others, alike.row] : []), ...(counted ? [counted] : [])];
+
+/** The same knowledge as `known`, of these tensors in place of its own. */
+export function knownBy(known: KnownTokens, tensors: readonly tf.Tensor[]): KnownTokens {
+  const given = tensors.values();
+  const next = (): tf.Tensor => given.next().value as tf.Tensor;
+  return { alike: known.alike && { others: next(), row: next() }, counted: known.counted && next() };
+}
+
+/** Where a map of h x w cells has hidden patches, by the mask [B, H/patch, W/patch], whose grid it divides: [B, h, w]. */
+export function hiddenCells(mask: tf.Tensor, h: number, w: number): tf.Tensor {
+  const [batch = 0, rows = 0, columns = 0] = mask.shape;
+  return rows === h && columns === w ? mask : tf.max(tf.reshape(mask, [batch, h, rows / h, w, columns / w]), [2, 4]);
 }
 
 /** One number for a square, or [height, width]. */

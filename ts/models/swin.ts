@@ -4,6 +4,7 @@ import type { Init } from '../nn/init';
 import { type AlikeTokens, type DropPath, LayerNorm, Linear, Mlp } from '../nn/layers';
 import type { Parameter } from '../nn/module';
 import { windowAttention } from '../ops/window_attention';
+import type { KnownTokens } from './encoder';
 import { type BlockPlace, planWindow, type PyramidConfig, SwinPyramid, type WindowPlan } from './swin_pyramid';
 
 /**
@@ -59,11 +60,11 @@ export class SwinBlock {
   }
 
   /** [B, H, W, C] -> [B, H, W, C]. */
-  apply(x: tf.Tensor, ctx: Context, alike: AlikeTokens | null = null): tf.Tensor {
+  apply(x: tf.Tensor, ctx: Context, { alike, counted }: KnownTokens = { alike: null, counted: null }): tf.Tensor {
     const mixed = this.attn.mix(this.norm1.apply(x, ctx), alike && { ...alike, row: this.norm1.apply(alike.row, ctx) }, ctx);
     const y = this.drop[0].addLinear(x, (e) => this.attn.proj.apply(mixed, ctx, e), ctx);
     const normed = this.norm2.apply(y, ctx);
-    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, e.residual), ctx);
+    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, { residual: e.residual, rows: counted }), ctx);
   }
 }
 

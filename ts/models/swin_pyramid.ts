@@ -8,7 +8,7 @@ import { parametersOf, type Parameter } from '../nn/module';
 import { inStorage, storageOf } from '../ops/in_storage';
 import { leavesRowsOut } from '../ops/linear';
 import { maskTokens } from '../ops/mask_tokens';
-import { checkHeads, checkInputs, pair, patchGrid, type Encoder, type Pair } from './encoder';
+import { checkHeads, checkInputs, hiddenCells, knownBy, pair, patchGrid, tensorsOf, type Encoder, type KnownTokens, type Pair } from './encoder';
 
 /** What both versions of Swin are configured by. */
 export interface PyramidConfig {
@@ -93,8 +93,7 @@ class PatchMerging {
 
 /** [B, H, W, C] -> [B, H, W, C]. */
 interface Block {
-  /** `alike`: which tokens of the map are one and the same. */
-  apply(x: tf.Tensor, ctx: Context, alike?: AlikeTokens | null): tf.Tensor;
+  apply(x: tf.Tensor, ctx: Context, known?: KnownTokens): tf.Tensor;
 }
 
 /** Blocks at one resolution, then (except at the end) a patch merging. */
@@ -155,27 +154,29 @@ export abstract class SwinPyramid<Config extends PyramidConfig> implements Encod
     this.norm = new LayerNorm(this.channels, layerNormEps, init);
   }
 
-  forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
-    const maps = this.run(images, mask, ctx);
+  forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context, hiddenOnly = false): tf.Tensor {
+    const maps = this.run(images, mask, ctx, hiddenOnly);
     const z = this.norm.apply(maps[maps.length - 1] as tf.Tensor, ctx);
     ctx.observe?.('norm', z);
     return z;
   }
 
   features(images: tf.Tensor, ctx: Context): tf.Tensor[] {
-    return this.run(images, null, ctx);
+    return this.run(images, null, ctx, false);
   }
 
   /** Patches, mask token and positions, then all stages: each one's output in front of its patch merging, [B, h, w, C_i]. */
-  private run(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor[] {
+  private run(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context, hiddenOnly: boolean): tf.Tensor[] {
     checkInputs(this, images, mask);
     const patches = this.patch_embed.apply(images, ctx);
     ctx.observe?.('patch_embed', patches);
     let x = embedTokens(patches, mask, this.mask_token, this.absolute_pos_embed);
     ctx.observe?.('tokens', x);
-    const hidden = mask && !this.absolute_pos_embed && leavesRowsOut() ? hiddenTokens(mask, x, this.mask_token) : null;
+    const given = leavesRowsOut() ? mask : null;
+    const alike = given && !this.absolute_pos_embed ? hiddenTokens(given, x, this.mask_token) : null;
+    const counted = given && hiddenOnly ? hiddenCells(given, this.imageSize[0] / this.stride, this.imageSize[1] / this.stride) : null;
     return this.layers.map(({ blocks, downsample }, i) => {
-      const map = runBlocks(x, blocks, `layers.${i}.blocks`, this.config.checkpointing, ctx, i === 0 ? hidden : null);
+      const map = runBlocks(x, blocks, `layers.${i}.blocks`, this.config.checkpointing, ctx, { alike: i === 0 ? alike : null, counted: downsample ? null : counted });
       if (downsample) {
         x = tf.tidy(() => downsample.apply(map, ctx));
         ctx.observe?.(`layers.${i}.downsample`, x);
@@ -203,19 +204,19 @@ function hiddenTokens(mask: tf.Tensor, x: tf.Tensor, token: Parameter): AlikeTok
 }
 
 /**
- * Runs blocks one after another, each in its own memory scope, recomputed in the backward pass if `recompute`. `alike`: which tokens of x
- * are one and the same.
+ * Runs blocks one after another, each in its own memory scope, recomputed in the backward pass if `recompute`. `known`: of the
+ * tokens that enter the first block and leave the last one.
  * Outside training a block's output is freed as soon as the next block has used it.
  */
-export function runBlocks(x: tf.Tensor, blocks: readonly Block[], name: string, recompute: boolean, ctx: Context, alike: AlikeTokens | null = null): tf.Tensor {
+export function runBlocks(x: tf.Tensor, blocks: readonly Block[], name: string, recompute: boolean, ctx: Context, known: KnownTokens = { alike: null, counted: null }): tf.Tensor {
   const inference = !ctx.training && !ctx.observe && !tf.engine().isTapeOn();
   let y = x;
   blocks.forEach((block, j) => {
     const before = y;
-    const run = (input: tf.Tensor, others?: tf.Tensor, row?: tf.Tensor): tf.Tensor => tf.tidy(() => block.apply(input, ctx, others && row ? { others, row } : null));
-    const inputs: Parameters<typeof run> = j === 0 && alike ? [before, alike.others, alike.row] : [before];
+    const own: KnownTokens = { alike: j === 0 ? known.alike : null, counted: j === blocks.length - 1 ? known.counted : null };
+    const run = (input: tf.Tensor, ...tensors: tf.Tensor[]): tf.Tensor => tf.tidy(() => block.apply(input, ctx, knownBy(own, tensors)));
     const variables = recompute && ctx.training ? parametersOf(block).map((p) => p.value) : null;
-    y = variables ? checkpoint(run, variables)(...(inputs as tf.Tensor[])) : run(...inputs);
+    y = (variables ? checkpoint(run, variables) : run)(before, ...tensorsOf(own));
     if (inference && before !== x) before.dispose();
     ctx.observe?.(`${name}.${j}`, y);
   });

@@ -6,6 +6,7 @@ import { type AlikeTokens, type DropPath, LayerNorm, Linear, Mlp } from '../nn/l
 import { Constant, type Parameter } from '../nn/module';
 import { biasMlp, continuousBias, logSpacedCoordinates, type BiasMlp } from '../nn/rel_bias';
 import { windowAttention } from '../ops/window_attention';
+import type { KnownTokens } from './encoder';
 import { type BlockPlace, planWindow, type PyramidConfig, SwinPyramid, type WindowPlan } from './swin_pyramid';
 
 /**
@@ -86,9 +87,9 @@ class SwinV2Block {
   }
 
   /** [B, H, W, C] -> [B, H, W, C]. */
-  apply(x: tf.Tensor, ctx: Context, alike: AlikeTokens | null = null): tf.Tensor {
+  apply(x: tf.Tensor, ctx: Context, { alike, counted }: KnownTokens = { alike: null, counted: null }): tf.Tensor {
     const y = this.drop[0].addNormed(x, this.attn.apply(x, alike, ctx), this.norm1, ctx);
-    const z = this.drop[1].addNormed(y, this.mlp.apply(y, ctx), this.norm2, ctx);
+    const z = this.drop[1].addNormed(y, this.mlp.apply(y, ctx, { rows: counted }), this.norm2, ctx);
     return this.norm3 ? this.norm3.apply(z, ctx) : z;
   }
 }

@@ -9,7 +9,7 @@ import { attention } from '../ops/attention';
 import { inStorage } from '../ops/in_storage';
 import { leavesRowsOut, linear } from '../ops/linear';
 import { maskTokens } from '../ops/mask_tokens';
-import { checkHeads, checkInputs, pair, patchGrid, type Encoder, type Pair } from './encoder';
+import { checkHeads, checkInputs, knownBy, pair, patchGrid, tensorsOf, type Encoder, type KnownTokens, type Pair } from './encoder';
 import { blockDrops } from './swin_pyramid';
 import { jointBias } from './swin_v2';
 
@@ -105,21 +105,27 @@ class VitBlock {
   }
 
   /** [B, L, C] -> [B, L, C]; `sharedBias` [heads, L, L] or null. */
-  apply(x: tf.Tensor, sharedBias: tf.Tensor | null, ctx: Context, alike: AlikeTokens | null = null): tf.Tensor {
+  apply(x: tf.Tensor, sharedBias: tf.Tensor | null, ctx: Context, { alike, counted }: KnownTokens): tf.Tensor {
     const mixed = this.attn.mix(this.norm1.apply(x, ctx), sharedBias, alike && { ...alike, row: this.norm1.apply(alike.row, ctx) }, ctx);
     const y = this.drop[0].addLinear(x, (e) => scaledLinear(this.attn.proj, this.gamma_1, mixed, ctx, e), ctx);
     const normed = this.norm2.apply(y, ctx);
-    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, e.residual, this.gamma_2), ctx);
+    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, { residual: e.residual, rows: counted }, this.gamma_2), ctx);
   }
 }
 
+/** Numbers of the patches [B, h, w] as those of all tokens [B, L + 1], with that of the class token. */
+function withClassToken(patches: tf.Tensor, first: number): tf.Tensor {
+  const [batch = 0, h = 0, w = 0] = patches.shape;
+  return tf.concat([tf.fill([batch, 1], first), tf.reshape(patches, [batch, h * w])], 1);
+}
+
 /** One block that keeps only its inputs and runs again in the backward pass. */
-function recomputed(block: VitBlock, x: tf.Tensor, bias: tf.Tensor | null, ctx: Context, alike: AlikeTokens | null): tf.Tensor {
+function recomputed(block: VitBlock, x: tf.Tensor, bias: tf.Tensor | null, ctx: Context, known: KnownTokens): tf.Tensor {
   const run = checkpoint((input: tf.Tensor, ...more: tf.Tensor[]) => {
-    const [shared, others, row] = bias ? more : [null, ...more];
-    return block.apply(input, shared ?? null, ctx, others && row ? { others, row } : null);
+    const [shared, tensors] = bias ? [more[0] as tf.Tensor, more.slice(1)] : [null, more];
+    return block.apply(input, shared, ctx, knownBy(known, tensors));
   }, parametersOf(block).map((p) => p.value));
-  return run(x, ...(bias ? [bias] : []), ...(alike ? [alike.others, alike.row] : []));
+  return run(x, ...(bias ? [bias] : []), ...tensorsOf(known));
 }
 
 /** gamma * (x W^T + b) + residual. */
@@ -169,8 +175,8 @@ export class VisionTransformer implements Encoder {
     this.norm = config.finalNorm ? new LayerNorm(embedDim, config.layerNormEps, init) : null;
   }
 
-  forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
-    const tokens = this.tokens(images, mask, ctx);
+  forward(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context, hiddenOnly = false): tf.Tensor {
+    const tokens = this.tokens(images, mask, ctx, hiddenOnly);
     return this.patchMap(this.norm ? tokens : inStorage(tokens, ctx.precision)); // without a norm they are the f32 stream itself
   }
 
@@ -185,18 +191,20 @@ export class VisionTransformer implements Encoder {
   }
 
   /** All tokens after the final norm, the class token first: [B, L + 1, C]. */
-  tokens(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
+  tokens(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context, hiddenOnly = false): tf.Tensor {
     checkInputs(this, images, mask);
     let x = this.embed(images, mask, ctx);
     const bias = this.rel_pos_bias?.apply() ?? null;
     if (bias) ctx.observe?.('rel_pos_bias', bias);
     const recompute = this.config.checkpointing && ctx.training;
     const inference = !ctx.training && !ctx.observe && !tf.engine().isTapeOn();
-    const hidden = mask && !this.pos_embed && leavesRowsOut() ? this.hiddenTokens(mask, x) : null;
+    const given = leavesRowsOut() ? mask : null;
+    const hidden = given && !this.pos_embed ? this.hiddenTokens(given) : null;
+    const asked = given && hiddenOnly ? withClassToken(given, 0) : null;
     this.blocks.forEach((block, i) => {
       const before = x;
-      const alike = i === 0 ? hidden : null;
-      x = recompute ? recomputed(block, x, bias, ctx, alike) : tf.tidy(() => block.apply(x, bias, ctx, alike));
+      const known = { alike: i === 0 ? hidden : null, counted: i === this.blocks.length - 1 ? asked : null };
+      x = recompute ? recomputed(block, x, bias, ctx, known) : tf.tidy(() => block.apply(x, bias, ctx, known));
       if (inference) before.dispose();
       ctx.observe?.(`blocks.${i}`, x);
     });
@@ -224,10 +232,8 @@ export class VisionTransformer implements Encoder {
   }
 
   /** Which of the tokens [B, L + 1, C] are the mask token, where they have no positions. */
-  private hiddenTokens(mask: tf.Tensor, tokens: tf.Tensor): AlikeTokens {
-    const [batch = 0, length = 0] = tokens.shape;
-    const visible = tf.sub(1, tf.reshape(mask, [batch, length - 1]));
-    return { others: tf.concat([tf.ones([batch, 1]), visible], 1), row: tf.reshape(this.mask_token.value, [1, this.channels]) };
+  private hiddenTokens(mask: tf.Tensor): AlikeTokens {
+    return { others: withClassToken(tf.sub(1, mask), 1), row: tf.reshape(this.mask_token.value, [1, this.channels]) };
   }
 
   /** [B, L + 1, C] without the class token as a map [B, h, w, C]. */

@@ -196,6 +196,8 @@ export interface MlpArgs {
   b2: NativeTensor;
   /** optional_in, f32 or bf16 */
   residual?: NativeTensor | null;
+  /** optional_in, f32 */
+  rows?: NativeTensor | null;
   /** out, f32 or bf16 */
   y: NativeTensor;
   /** optional_out, f32 or bf16 */
@@ -210,6 +212,7 @@ export function mlp(a: MlpArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.w2);
   m.tensor(a.b2);
   m.tensor(a.residual);
+  m.tensor(a.rows);
   const y = m.tensor(a.y);
   const pre = m.tensor(a.pre);
   m.call(3);
@@ -228,6 +231,8 @@ export interface MlpGradArgs {
   w2: NativeTensor;
   /** in, f32 or bf16 */
   pre: NativeTensor;
+  /** optional_in, f32 */
+  rows?: NativeTensor | null;
   /** out, f32 or bf16 */
   dx: NativeTensor;
   /** out, f32 */
@@ -247,6 +252,7 @@ export function mlpGrad(a: MlpGradArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.w1);
   m.tensor(a.w2);
   m.tensor(a.pre);
+  m.tensor(a.rows);
   const dx = m.tensor(a.dx);
   const dw1 = m.tensor(a.dw1);
   const db1 = m.tensor(a.db1);

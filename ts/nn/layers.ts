@@ -3,7 +3,7 @@ import { dropPath } from '../ops/drop_path';
 import { layerNorm } from '../ops/layer_norm';
 import { inStorage } from '../ops/in_storage';
 import { linear, type LinearOptions } from '../ops/linear';
-import { mlp } from '../ops/mlp';
+import { mlp, type MlpOptions } from '../ops/mlp';
 import { patchEmbed } from '../ops/patch_embed';
 import { scaleRows } from '../ops/scale_rows';
 import type { Context, Policy } from './context';
@@ -112,12 +112,13 @@ export class Mlp {
   }
 
   /**
-   * residual + gamma * fc2(gelu(fc1(x))), [..., C] -> [..., C], with LayerScale's gamma [C] (default: none).
+   * residual + gamma * fc2(gelu(fc1(x))), [..., C] -> [..., C], with LayerScale's gamma [C] (default: none); the residual alone, or 0,
+   * in the rows that do not count.
    */
-  apply(x: tf.Tensor, ctx: Policy, residual: tf.Tensor | null = null, gamma: Parameter | null = null): tf.Tensor {
+  apply(x: tf.Tensor, ctx: Policy, { residual = null, rows = null }: MlpOptions = {}, gamma: Parameter | null = null): tf.Tensor {
     const { fc1, fc2 } = this;
     const end = gamma ? scaledRows(fc2.weight, fc2.bias, gamma, ctx) : { weight: fc2.weight.compute(ctx), bias: fc2.bias.value };
-    return mlp(x, fc1.weight.compute(ctx), fc1.bias.value, end.weight, end.bias, { residual });
+    return mlp(x, fc1.weight.compute(ctx), fc1.bias.value, end.weight, end.bias, { residual, rows });
   }
 }
 

@@ -9,6 +9,8 @@ const OP = 'mlp';
 export interface MlpOptions {
   /** [..., O], added to the result; default none. */
   residual?: tf.Tensor | null;
+  /** [...]: where it is 0, the result is the residual, or 0, as `LinearOptions.rows` says. Default: all rows count. */
+  rows?: tf.Tensor | null;
 }
 
 interface Inputs {
@@ -18,27 +20,30 @@ interface Inputs {
   w2: tf.Tensor; // [O, H]
   b2: tf.Tensor; // [O]
   residual: tf.Tensor | null; // [..., O]
+  rows: tf.Tensor | null; // [...]
 }
 
 interface Taped {
   x: tf.Tensor;
   w1: tf.Tensor;
   w2: tf.Tensor;
+  rows?: tf.Tensor;
 }
 
 const mlpOp = fusedOp<Inputs, object>({
   name: 'Mlp',
-  composed({ x, w1, b1, w2, b2, residual }) {
+  composed({ x, w1, b1, w2, b2, residual, rows: counted }) {
     const [hidden, inner] = w1.shape as [number, number];
     const leading = x.shape.slice(0, -1);
     const rows = leading.reduce((a, b) => a * b, 1);
     const h = gelu(tf.add(tf.matMul(tf.reshape(x, [rows, inner]), w1, false, true), b1));
     const y = tf.add(tf.matMul(tf.reshape(h, [rows, hidden]), w2, false, true), b2);
-    const shaped = tf.reshape(y, [...leading, w2.shape[0] as number]);
+    let shaped: tf.Tensor = tf.reshape(y, [...leading, w2.shape[0] as number]);
+    if (counted) shaped = tf.where(tf.broadcastTo(tf.expandDims(tf.notEqual(counted, 0), -1), shaped.shape), shaped, tf.zerosLike(shaped));
     return residual ? tf.add(shaped, residual) : shaped;
   },
   native: {
-    kernel(b, { x, w1, b1, w2, b2, residual }, _, taping) {
+    kernel(b, { x, w1, b1, w2, b2, residual, rows }, _, taping) {
       const leading = x.shape.slice(0, -1);
       const y = b.outputLike(residual ?? x, [...leading, w2.shape[0] as number]);
       // GELU(pre) is as large as pre and cheap next to the products: the gradient makes it again.
@@ -50,15 +55,16 @@ const mlpOp = fusedOp<Inputs, object>({
         w2: b.ref(w2),
         b2: b.ref(b2),
         residual: residual && b.ref(residual),
+        rows: rows && b.ref(rows),
         y: b.outRef(y),
         pre: pre && b.outRef(pre),
       });
       return pre ? [y, pre] : [y];
     },
     differentiable: ['x', 'w1', 'b1', 'w2', 'b2', 'residual'],
-    save: ['x', 'w1', 'w2'],
+    save: ['x', 'w1', 'w2', 'rows'],
     gradient(b, dy, { inputs, outputs, given, out }) {
-      const { x, w1, w2 } = inputs as Taped;
+      const { x, w1, w2, rows } = inputs as Taped;
       const pre = outputs[0] as tf.Tensor;
       const [dx, dw1, dw2] = [b.outputLike(x), out('w1', w1.shape), out('w2', w2.shape)];
       const [db1, db2] = [out('b1', [w1.shape[0] as number]), out('b2', [w2.shape[0] as number])];
@@ -68,6 +74,7 @@ const mlpOp = fusedOp<Inputs, object>({
         w1: b.ref(w1),
         w2: b.ref(w2),
         pre: b.ref(pre),
+        rows: rows && b.ref(rows),
         dx: b.outRef(dx),
         dw1: b.outRef(dw1),
         db1: b.outRef(db1),
@@ -88,7 +95,7 @@ const mlpOp = fusedOp<Inputs, object>({
  * Throws `invalid_argument` for shapes that do not fit.
  */
 export function mlp(x: tf.Tensor, w1: tf.Tensor, b1: tf.Tensor, w2: tf.Tensor, b2: tf.Tensor, options: MlpOptions = {}): tf.Tensor {
-  const { residual = null } = options;
+  const { residual = null, rows = null } = options;
   requireTensor(OP, 'x', x);
   if (x.rank === 0) refuse(OP, 'x is a scalar, expected at least one dimension [..., I]');
   const inner = x.shape[x.rank - 1] as number;
@@ -101,5 +108,6 @@ export function mlp(x: tf.Tensor, w1: tf.Tensor, b1: tf.Tensor, w2: tf.Tensor, b
   if (w2.shape[1] !== hidden) refuse(OP, `w2 has shape ${shapeText(w2.shape)}, expected [O, ${hidden}]: w1 has ${hidden} rows`);
   requireShape(OP, 'b2', b2, [outer], 'one for each of the O rows of w2');
   if (residual) requireShape(OP, 'residual', residual, [...x.shape.slice(0, -1), outer], 'the shape of the result [..., O]');
-  return mlpOp({ x, w1, b1, w2, b2, residual }, {});
+  if (rows) requireShape(OP, 'rows', rows, x.shape.slice(0, -1), 'the leading dimensions of x');
+  return mlpOp({ x, w1, b1, w2, b2, residual, rows }, {});
 }

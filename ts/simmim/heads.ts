@@ -21,12 +21,15 @@ export interface HeadShape {
 
 /** From encoder output z [B, h, w, C] to [B, h', w', values * r * r], channels in PixelShuffle's order, r = resolution / h'. */
 export interface Head {
+  /** Whether each cell's prediction follows from that cell of z alone. */
+  readonly perCell: boolean;
   /** `counted` [B, h, w]: where it is 0, nobody asks for the prediction, and a head may leave it 0. */
   apply(z: tf.Tensor, ctx: Context, counted?: tf.Tensor | null): tf.Tensor;
 }
 
 /** One 1x1 convolution (official decoder; its parameters are `decoder.0.*`). */
 class LinearHead implements Head {
+  readonly perCell = true;
   readonly 0: Conv;
 
   constructor(channels: number, outputs: number, init: Init) {
@@ -40,6 +43,7 @@ class LinearHead implements Head {
 
 /** Two 1x1 convolutions with GELU between, as wide as the encoder: the width that gives Table 2's 90.9 M. GELU is our assumption. */
 class MlpHead implements Head {
+  readonly perCell = true;
   readonly 0: Conv;
   readonly 2: Conv;
 
@@ -84,6 +88,7 @@ class PatchExpand {
  * of Table 2's parameter counts.
  */
 class InverseSwinHead implements Head {
+  readonly perCell = false;
   readonly proj: Linear;
   readonly layers: { blocks: SwinBlock[]; upsample: PatchExpand | null }[];
   readonly norm: LayerNorm;

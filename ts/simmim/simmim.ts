@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import type { ImageStatistics } from '../image_statistics';
-import type { Encoder } from '../models/encoder';
+import { type Encoder, hiddenCells } from '../models/encoder';
 import type { Context } from '../nn/context';
 import { leavesRowsOut } from '../ops/linear';
 import { createHead, type Head, type HeadName } from './heads';
@@ -56,23 +56,17 @@ export class SimMIM {
 
   /** The head's raw output [B, h, w, values * r * r]; with `hiddenOnly` it may be 0 in cells of which nothing is hidden. */
   predict(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context, hiddenOnly = false): tf.Tensor {
-    const z = this.encoder.forward(images, mask, ctx);
+    const alone = hiddenOnly && this.decoder.perCell;
+    const z = this.encoder.forward(images, mask, ctx, alone);
     ctx.observe?.('z', z);
-    return this.decoder.apply(z, ctx, hiddenOnly && mask && leavesRowsOut() ? hiddenCells(mask, z) : null);
+    const [, h = 0, w = 0] = z.shape;
+    return this.decoder.apply(z, ctx, alone && mask && leavesRowsOut() ? hiddenCells(mask, h, w) : null);
   }
 
   /** The predicted picture [B, C, R, S], at the target's resolution and in the images' normalised scale. */
   reconstruct(images: tf.Tensor, mask: tf.Tensor | null, ctx: Context): tf.Tensor {
     return tf.tidy(() => this.target.picture(this.predict(images, mask, ctx)));
   }
-}
-
-/** The most hidden patch of each cell of z [B, h, w, C]: [B, h, w]. */
-function hiddenCells(mask: tf.Tensor, z: tf.Tensor): tf.Tensor {
-  const [batch = 0, h = 0, w = 0] = z.shape;
-  const [, rows = 0, columns = 0] = mask.shape;
-  if (rows === h && columns === w) return mask;
-  return tf.max(tf.reshape(mask, [batch, h, rows / h, w, columns / w]), [2, 4]);
 }
 
 function checkLoss(loss: LossSpec, target: string, classes: boolean): void {
