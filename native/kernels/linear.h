@@ -105,8 +105,8 @@ struct LinearGrad {
   SIMMIM_INLINE bool makes_dz() const { return pre.present() || rows.present() || dy.dtype != operands(); }
   SIMMIM_INLINE size_t dz_bytes() const { return makes_dz() ? whole_lines(static_cast<size_t>(dy.count()) * size_of(operands())) : 0; }
   SIMMIM_INLINE size_t partials_bytes() const { return wants_bias() || dfill.present() ? whole_lines(static_cast<size_t>(chunks() * outputs()) * 4) : 0; }
-  size_t cuda_workspace_bytes() const { return dz_bytes() + partials_bytes(); }
-  size_t workspace_bytes() const { return cuda_workspace_bytes() + (rows.present() ? whole_lines(x.bytes()) + whole_lines(dx.bytes()) + static_cast<size_t>(rows.count()) * 4 : 0); }
+  SIMMIM_INLINE size_t cuda_workspace_bytes() const { return dz_bytes() + partials_bytes(); }
+  SIMMIM_INLINE size_t workspace_bytes() const { return cuda_workspace_bytes() + (rows.present() ? whole_lines(x.bytes()) + whole_lines(dx.bytes()) + static_cast<size_t>(rows.count()) * 4 : 0); }
 
   void check_inputs(const char* name, const Tensor& t, int64_t inputs) const {
     require(t.shape.rank == dy.shape.rank, "%s has rank %d, expected %d as dy", name, t.shape.rank, dy.shape.rank);
