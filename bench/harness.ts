@@ -76,8 +76,11 @@ export interface Result {
   error?: string;
 }
 
-/** How many runs of this length a contestant makes in a round of at least `fill` seconds: 1 for long ones, 200 at most. */
-const repeatsOf = (seconds: number, fill: number): number => Math.max(1, Math.min(200, Math.ceil(fill / seconds)));
+/**
+ * How many runs of this length a contestant makes in a round that is to be filled: from 5 on (the first one finds what the
+ * others left of the caches and cores) up to 200.
+ */
+const repeatsOf = (seconds: number, fill: number): number => (fill > 0 ? Math.max(5, Math.min(200, Math.ceil(fill / seconds))) : 1);
 
 /**
  * Rounds in which every contestant runs in turn, so that a busy machine disturbs all alike. Each has been set up and has
