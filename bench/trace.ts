@@ -48,7 +48,7 @@ function keys(call: TracedCall): number {
   return Array.isArray(window) ? elements(window) : (call.tensors.qkv?.dims[1] ?? 0);
 }
 
-/** Floating point operations of the products in one call (a multiply-add counts two), as the kernels' headers state them, rows that `linear` leaves out among them; 0 for the others. */
+/** Floating point operations of the products in one call (a multiply-add counts two), as the kernels' headers state them, rows that `linear` and `mlp` leave out among them; 0 for the others. */
 const FLOPS: Record<string, (call: TracedCall) => number> = {
   linear: (c) => 2 * count(c, 'x') * last(c, 'y'),
   linear_grad: (c) => 2 * count(c, 'dy') * (last(c, 'dx') + (c.tensors.dweight ?? c.tensors.dweight_sum ? last(c, 'x') : 0)),
