@@ -1,5 +1,5 @@
 // Some rows of a matrix brought together for a product, and its results put back. `places` [R] holds the place of each row among
-// the picked ones, or -1.
+// the picked ones, or -1; `factors` [R] what its product is multiplied by, 0 where it is not picked.
 #pragma once
 #include "../core/gemm.h"
 #include "reduce.h"
@@ -21,42 +21,62 @@ static SIMMIM_INLINE void row_ranges(int64_t rows, int64_t width, const F& f) {
   parallel_ranges(rows, (1 << 14) / (width + 1) + 1, f);
 }
 
-/// to[places[i]] = from[i], rows of `width` values.
-static inline void collect_rows(const int32_t* places, int64_t rows, int64_t width, const Side& from, const Side& to) {
+/// to[places[i]] = from[i], times `factors` [R] unless that is null, rows of `width` values.
+static inline void collect_rows(const int32_t* places, int64_t rows, int64_t width, const Side& from, const Side& to, const float* factors = nullptr) {
   with_floats(from, [&](const auto* x) {
     with_floats(to, [&](auto* y) {
       row_ranges(rows, width, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++)
-          if (places[i] >= 0) for_lanes(width, [&](int64_t j, int n) { store_lanes(y + places[i] * width + j, load_lanes(x + i * width + j, n), n); });
+        for (int64_t i = begin; i < end; i++) {
+          if (places[i] < 0) continue;
+          const Vec factor = splat(factors ? factors[i] : 1.0f);
+          for_lanes(width, [&](int64_t j, int n) { store_lanes(y + places[i] * width + j, load_lanes(x + i * width + j, n) * factor, n); });
+        }
       });
     });
   });
 }
 
-/// What the rows that were not picked get: row i times `step` of `data`, or zeros when that is null.
-struct OtherRows {
-  Side data;
-  int64_t step = 0;
-};
-
-/// to[i] = from[places[i]], or that of `others` where it was not picked.
-static inline void spread_rows(const int32_t* places, int64_t rows, int64_t width, const Side& from, const OtherRows& others, const Side& to) {
-  const auto put = [&](auto* y, int64_t row, const auto* x) {
-    const auto value = [&](int64_t j, int n) { return x ? load_lanes(x + j, n) : Vec{}; };
-    if constexpr (sizeof(*y) == 4) {
-      if (static_cast<size_t>(rows * width) * 4 > kStreamedBytes && can_stream(y, width)) return for_lanes(width, [&](int64_t j, int n) { stream(y + row * width + j, value(j, n)); });
+/// to[i] = value(i), a function (j, lanes) of the columns from j on, for all rows of `width` values.
+template <class T, class F>
+static SIMMIM_INLINE void put_rows(int64_t rows, int64_t width, T* to, const F& value) {
+  const bool streamed = sizeof(T) == 4 && static_cast<size_t>(rows * width) * 4 > kStreamedBytes && can_stream(reinterpret_cast<float*>(to), width);
+  row_ranges(rows, width, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      T* const y = to + i * width;
+      if (streamed) for_lanes(width, [&](int64_t j, int n) { stream(reinterpret_cast<float*>(y) + j, value(i, j, n)); });
+      else for_lanes(width, [&](int64_t j, int n) { store_lanes(y + j, value(i, j, n), n); });
     }
-    for_lanes(width, [&](int64_t j, int n) { store_lanes(y + row * width + j, value(j, n), n); });
-  };
+    if (streamed) end_streaming();
+  });
+}
+
+/// to[i] = from[places[i]], or zeros where it was not picked.
+static inline void spread_rows(const int32_t* places, int64_t rows, int64_t width, const Side& from, const Side& to) {
   with_floats(from, [&](const auto* picked) {
-    with_floats(others.data, [&](const auto* other) {
+    with_floats(to, [&](auto* y) {
+      put_rows(rows, width, y, [&](int64_t i, int64_t j, int n) { return places[i] < 0 ? Vec{} : load_lanes(picked + places[i] * width + j, n); });
+    });
+  });
+}
+
+/// to[i] = from[i], or zeros where it was not picked.
+static inline void keep_rows(const int32_t* places, int64_t rows, int64_t width, const Side& from, const Side& to) {
+  with_floats(from, [&](const auto* x) {
+    with_floats(to, [&](auto* y) {
+      put_rows(rows, width, y, [&](int64_t i, int64_t j, int n) { return places[i] < 0 ? Vec{} : load_lanes(x + i * width + j, n); });
+    });
+  });
+}
+
+/// to[i] = residual[i] + factors[i] * from[places[i]]; where it was not picked `fill`, else the residual. Without a residual that is 0.
+static inline void finish_rows(const int32_t* places, const float* factors, int64_t rows, int64_t width, const Side& from, const Side& residual, const float* fill, const Side& to) {
+  with_floats(from, [&](const auto* picked) {
+    with_floats(residual, [&](const auto* added) {
       with_floats(to, [&](auto* y) {
-        row_ranges(rows, width, [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; i++) {
-            if (places[i] >= 0) put(y, i, picked + places[i] * width);
-            else put(y, i, other ? other + i * others.step : nullptr);
-          }
-          end_streaming();
+        put_rows(rows, width, y, [&](int64_t i, int64_t j, int n) {
+          if (places[i] < 0 && fill) return load_lanes(fill + j, n);
+          const Vec z = added ? load_lanes(added + i * width + j, n) : Vec{};
+          return places[i] < 0 ? z : fma(splat(factors[i]), load_lanes(picked + places[i] * width + j, n), z);
         });
       });
     });

@@ -6,8 +6,8 @@
 
 namespace simmim::SIMMIM_ISA {
 
-/// y = the finished product of `rows` rows of x.
-static void multiply(const Linear& k, int64_t rows, const void* x, void* y) {
+/// y = the finished product of `rows` rows of x, plus `residual`.
+static void multiply(const Linear& k, int64_t rows, const void* x, const Side& residual, void* y) {
   Gemm g;
   g.m = rows;
   g.n = k.weight.dim(0);
@@ -19,20 +19,21 @@ static void multiply(const Linear& k, int64_t rows, const void* x, void* y) {
   g.bias = k.bias.f32();
   g.gelu = k.activation == static_cast<int32_t>(Activation::gelu);
   g.pre = {k.pre.data, k.pre.dtype};
-  g.residual = {k.residual.data, k.residual.dtype};
+  g.residual = residual;
   gemm(g);
 }
 
 void run(const Linear& k) {
   const int64_t rows = k.x.shape.span(0, k.x.shape.rank - 1);
-  if (!k.rows.present()) return multiply(k, rows, k.x.data, k.y.data);
+  const Side residual{k.residual.data, k.residual.dtype};
+  if (!k.rows.present()) return multiply(k, rows, k.x.data, residual, k.y.data);
   char* const x = static_cast<char*>(k.workspace);
   char* const y = x + whole_lines(k.x.bytes());
   int32_t* const places = reinterpret_cast<int32_t*>(y + whole_lines(k.y.bytes()));
   const int64_t picked = pick_rows(k.rows, places);
-  collect_rows(places, rows, k.weight.dim(1), {k.x.data, k.x.dtype}, {x, k.x.dtype});
-  multiply(k, picked, x, y);
-  spread_rows(places, rows, k.weight.dim(0), {y, k.y.dtype}, {{k.fill.data, DType::f32}}, {k.y.data, k.y.dtype});
+  if (picked < rows) collect_rows(places, rows, k.weight.dim(1), {k.x.data, k.x.dtype}, {x, k.x.dtype});
+  multiply(k, picked, picked < rows ? x : k.x.data, {}, y);
+  finish_rows(places, k.rows.f32(), rows, k.weight.dim(0), {y, k.y.dtype}, residual, k.fill.f32(), {k.y.data, k.y.dtype});
 }
 
 /// The gradients of `rows` rows: from dz, x and, for the bias, `partials`, the sums of dz's chunks, or room for what one product sums.
@@ -87,12 +88,14 @@ void run(const LinearGrad& k) {
     sum_other_rows(places, rows, outputs, kRowChunk, dy, partials);
     combine_column_sums(partials, k.chunks(), outputs, k.dfill.f32(), false);
   }
-  collect_rows(places, rows, outputs, dy, dz);
-  if (k.x.present()) collect_rows(places, rows, k.x.dim(-1), {k.x.data, k.x.dtype}, {x, k.x.dtype});
+  if (k.dresidual.present()) keep_rows(places, rows, outputs, dy, {k.dresidual.data, k.dresidual.dtype});
+  collect_rows(places, rows, outputs, dy, dz, k.rows.f32());
+  const bool some = picked < rows;
+  if (k.x.present() && some) collect_rows(places, rows, k.x.dim(-1), {k.x.data, k.x.dtype}, {x, k.x.dtype});
   const bool sums_in_product = k.wants_bias() && wants_weight && picked > 0 && k.x.dim(-1) > 0;
   if (k.wants_bias() && !sums_in_product) activation_and_bias_grad(picked, outputs, kRowChunk, dz, {}, {}, partials);
-  multiply(k, picked, dz.data, x, dx, partials, sums_in_product);
-  if (k.dx.present()) spread_rows(places, rows, k.dx.dim(-1), {dx, k.dx.dtype}, {}, {k.dx.data, k.dx.dtype});
+  multiply(k, picked, dz.data, some ? x : k.x.data, some ? dx : k.dx.data, partials, sums_in_product);
+  if (k.dx.present() && some) spread_rows(places, rows, k.dx.dim(-1), {dx, k.dx.dtype}, {k.dx.data, k.dx.dtype});
 }
 
 }  // namespace simmim::SIMMIM_ISA

@@ -17,23 +17,24 @@ void run(const Linear& k, Stream& stream) {
   g.bias = k.bias.f32();
   g.gelu = k.activation == static_cast<int32_t>(Activation::gelu);
   g.pre = {k.pre.data, k.pre.dtype};
-  g.residual = {k.residual.data, k.residual.dtype};
+  if (!k.rows.present()) g.residual = side_of(k.residual);
   gemm(g, stream);
-  if (k.rows.present()) for_each(stream, k.y.count(), FillRows{k.rows.f32(), g.n, {k.fill.data, DType::f32}, false, side_of(k.y)});
+  if (k.rows.present()) for_each(stream, k.y.count(), FinishRows{k.rows.f32(), g.n, side_of(k.residual), k.fill.f32(), side_of(k.y)});
 }
 
-/// dfill, then dz and into `partials` the sums of its rows, where only some rows count.
+/// dfill and dresidual, then dz and into `partials` the sums of its rows, where only some rows count.
 static void pick_rows(const LinearGrad& k, const Side& dy, const Side& dz, float* partials, Stream& stream) {
   const int64_t rows = k.row_count(), outputs = k.outputs();
-  const auto sums_of = [&](bool others, bool wanted) {
-    for_each(stream, k.dy.count(), PickRows{k.rows.f32(), outputs, dy, dz, others});
+  const auto sums_of = [&](Picked picked, bool wanted) {
+    for_each(stream, k.dy.count(), PickRows{k.rows.f32(), outputs, dy, dz, picked});
     if (wanted) activation_and_row_sums(rows, outputs, dz, {}, {}, partials, stream);
   };
   if (k.dfill.present()) {
-    sums_of(true, true);
+    sums_of(Picked::others, true);
     combine_row_sums(partials, row_chunks(rows), outputs, k.dfill.f32(), false, stream);
   }
-  sums_of(false, k.wants_bias());
+  if (k.dresidual.present()) for_each(stream, k.dy.count(), PickRows{k.rows.f32(), outputs, dy, side_of(k.dresidual), Picked::as_they_are});
+  sums_of(Picked::times_factor, k.wants_bias());
 }
 
 void run(const LinearGrad& k, Stream& stream) {

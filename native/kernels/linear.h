@@ -4,9 +4,10 @@
 // pre-activation `pre` = x W^T + b. 2 R I O flops forward, twice that for the gradient; every operand is read once
 // from memory, y (and pre) written once: bias, GELU and residual cost no traffic of their own.
 //
-// With `rows` the products are those of the rows that it names; the others, whose result is known (they share one input, or nobody
-// asks for theirs), get `fill`. On the CPU rows are brought together in front of the products, 4 R (I + O) bytes of traffic and of workspace at
-// most; on a GPU, where their number would have to be waited for, all are multiplied and the others overwritten.
+// With `rows` row i is residual + rows[i] (x W^T + b). Where rows[i] is 0 there is no product: the result is known, or nobody asks for it
+// (tokens that are all alike, samples whose branch is dropped, visible tokens at the end of pre-training), and is `fill`, else the residual.
+// On the CPU rows are brought together in front of the products, 4 R (I + O) bytes of traffic and of workspace at most; on a GPU, where their
+// number would have to be waited for, all are multiplied and the others overwritten.
 #pragma once
 #include "../core/gemm.h"
 #include "../core/spec.h"
@@ -38,8 +39,8 @@ struct Linear {
   Tensor weight;    // [O, I], x's dtype
   Tensor bias;      // [O], optional
   Tensor residual;  // [..., O], optional
-  Tensor rows;      // [...], optional: where it is 0, y = fill; x is finite there and does not matter. Not with residual or activation
-  Tensor fill;      // [O], optional beside rows, otherwise zeros
+  Tensor rows;      // [...], optional: factors of the rows; where it is 0, x is finite and does not matter. Not with an activation
+  Tensor fill;      // [O], optional beside rows: y where they are 0; otherwise the residual, or zeros
   Tensor y;         // [..., O]
   Tensor pre;       // [..., O], optional
   int32_t activation;
@@ -64,7 +65,7 @@ struct Linear {
     require(activation == 0 || activation == 1, "activation is %d, expected 0 (none) or 1 (gelu)", activation);
     if (rows.present()) {
       check_linear_rows(rows, "x", x);
-      require(activation == 0 && !residual.present() && !pre.present(), "rows is given beside %s, which is not supported", residual.present() ? "residual" : pre.present() ? "pre" : "activation");
+      require(activation == 0 && !pre.present(), "rows is given beside %s, which is not supported", pre.present() ? "pre" : "activation");
     }
     require(!fill.present() || rows.present(), "fill is given without rows");
     if (fill.present()) require(fill.shape.rank == 1 && fill.dim(0) == outputs, "fill has %lld values, expected %lld = rows of weight", (long long)fill.count(), (long long)outputs);
@@ -73,8 +74,8 @@ struct Linear {
 
 /// dz = dy, or dy * GELU'(pre), in the dtype of x and weight (a residual stream in f32 hands an f32 dy to bf16 products); dx = dz W (times GELU'(x_pre) when x = GELU(x_pre), which is then the gradient before
 /// that GELU); dweight = dz^T x; dbias = sum of dz over rows. Each output is optional. dweight and dbias are overwritten,
-/// dweight_sum and dbias_sum are added to. The gradient of `residual` is dy itself. With `rows`, dz = 0 where it is 0, and dfill is the
-/// sum of dy there.
+/// dweight_sum and dbias_sum are added to. With `rows`, dz = rows[i] dy, and dfill is the sum of dy where rows[i] is 0. The gradient of
+/// `residual` is dy itself, except beside `fill`: then dresidual is dy with zeros where rows[i] is 0.
 struct LinearGrad {
   static constexpr const char* name = "linear_grad";
   Tensor dy;      // [..., O]
@@ -87,13 +88,14 @@ struct LinearGrad {
   Tensor dweight, dweight_sum;  // [O, I]
   Tensor dbias, dbias_sum;      // [O]
   Tensor dfill;                 // [O]
+  Tensor dresidual;             // [..., O]
   void* workspace = nullptr;    // dz [R, O] when it is not dy itself, then row sums of dz [chunks, O] for the bias; with rows their x and dx [R, I], int32 [R]
   static auto spec() {
     return fields(in("dy", &LinearGrad::dy, kFloat), optional_in("x", &LinearGrad::x, kFloat), optional_in("weight", &LinearGrad::weight, kFloat),
                   optional_in("pre", &LinearGrad::pre, kFloat), optional_in("x_pre", &LinearGrad::x_pre, kFloat), optional_in("rows", &LinearGrad::rows, kF32),
                   optional_out("dx", &LinearGrad::dx, kFloat), optional_out("dweight", &LinearGrad::dweight, kF32),
                   optional_inout("dweight_sum", &LinearGrad::dweight_sum, kF32), optional_out("dbias", &LinearGrad::dbias, kF32),
-                  optional_inout("dbias_sum", &LinearGrad::dbias_sum, kF32), optional_out("dfill", &LinearGrad::dfill, kF32));
+                  optional_inout("dbias_sum", &LinearGrad::dbias_sum, kF32), optional_out("dfill", &LinearGrad::dfill, kF32), optional_out("dresidual", &LinearGrad::dresidual, kFloat));
   }
   SIMMIM_INLINE int64_t outputs() const { return dy.dim(-1); }
   SIMMIM_INLINE int64_t row_count() const { return dy.shape.span(0, dy.shape.rank - 1); }
@@ -130,6 +132,8 @@ struct LinearGrad {
     }
     require(!dfill.present() || rows.present(), "dfill is wanted without rows");
     if (dfill.present()) check_bias("dfill", dfill);
+    require(!dresidual.present() || rows.present(), "dresidual is wanted without rows: it is dy");
+    if (dresidual.present()) require(dresidual.shape == dy.shape, "dresidual has another shape than dy");
     const bool wants_weight = dweight.present() || dweight_sum.present();
     require(!wants_weight || x.present(), "x is missing, it is needed for dweight");
     require(!dx.present() || weight.present(), "weight is missing, it is needed for dx");

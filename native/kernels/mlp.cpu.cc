@@ -51,19 +51,17 @@ void run(const Mlp& k) {
   if (!k.rows.present()) return multiply(k);
   const int64_t rows = k.row_count(), inputs = k.w1.dim(1), hidden = k.w1.dim(0), outputs = k.w2.dim(0);
   char* const x = static_cast<char*>(k.workspace) + k.hidden_bytes();
-  char* const residual = x + whole_lines(k.x.bytes());
-  char* const y = residual + whole_lines(k.residual.bytes());
+  char* const y = x + whole_lines(k.x.bytes());
   int32_t* const places = reinterpret_cast<int32_t*>(y + whole_lines(k.y.bytes()));
   const int64_t picked = pick_rows(k.rows, places);
   Mlp some = k;
-  some.x = matrix(k.x, x, picked, inputs);
-  some.residual = matrix(k.residual, residual, picked, outputs);
+  some.x = matrix(k.x, picked < rows ? x : k.x.data, picked, inputs);
+  some.residual = {};
   some.y = matrix(k.y, y, picked, outputs);
   some.pre = matrix(k.pre, k.pre.data, picked, hidden);
-  collect_rows(places, rows, inputs, {k.x.data, k.x.dtype}, {x, k.x.dtype});
-  if (k.residual.present()) collect_rows(places, rows, outputs, {k.residual.data, k.residual.dtype}, {residual, k.residual.dtype});
+  if (picked < rows) collect_rows(places, rows, inputs, {k.x.data, k.x.dtype}, {x, k.x.dtype});
   multiply(some);
-  spread_rows(places, rows, outputs, {y, k.y.dtype}, {{k.residual.data, k.residual.dtype}, outputs}, {k.y.data, k.y.dtype});
+  finish_rows(places, k.rows.f32(), rows, outputs, {y, k.y.dtype}, {k.residual.data, k.residual.dtype}, k.fill.f32(), {k.y.data, k.y.dtype});
 }
 
 template <class P, class T>
@@ -148,13 +146,18 @@ void run(const MlpGrad& k) {
   const int64_t picked = pick_rows(k.rows, places);
   MlpGrad some = k;
   some.dy = matrix(k.dy, dy, picked, outputs);
-  some.x = matrix(k.x, x, picked, inputs);
+  some.x = matrix(k.x, picked < rows ? x : k.x.data, picked, inputs);
   some.pre = matrix(k.pre, k.pre.data, picked, hidden);
-  some.dx = matrix(k.dx, dx, picked, inputs);
-  collect_rows(places, rows, outputs, {k.dy.data, k.dy.dtype}, {dy, k.dy.dtype});
-  collect_rows(places, rows, inputs, {k.x.data, k.x.dtype}, {x, k.x.dtype});
+  some.dx = matrix(k.dx, picked < rows ? dx : k.dx.data, picked, inputs);
+  if (k.dfill.present()) {
+    sum_other_rows(places, rows, outputs, kRowChunk, {k.dy.data, k.dy.dtype}, partials);
+    combine_column_sums(partials, row_chunks(rows), outputs, k.dfill.f32(), false);
+  }
+  if (k.dresidual.present()) keep_rows(places, rows, outputs, {k.dy.data, k.dy.dtype}, {k.dresidual.data, k.dresidual.dtype});
+  collect_rows(places, rows, outputs, {k.dy.data, k.dy.dtype}, {dy, k.dy.dtype}, k.rows.f32());
+  if (picked < rows) collect_rows(places, rows, inputs, {k.x.data, k.x.dtype}, {x, k.x.dtype});
   multiply(some, partials);
-  spread_rows(places, rows, inputs, {dx, k.dx.dtype}, {}, {k.dx.data, k.dx.dtype});
+  if (picked < rows) spread_rows(places, rows, inputs, {dx, k.dx.dtype}, {k.dx.data, k.dx.dtype});
 }
 
 }  // namespace simmim::SIMMIM_ISA

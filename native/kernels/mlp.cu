@@ -58,10 +58,10 @@ void run(const Mlp& k, Stream& stream) {
     second.b = k.w2.data, second.ldb = hidden, second.transpose_b = true;
     second.c = rows_from(k.y, row, outputs).data, second.ldc = outputs, second.result = k.y.dtype;
     second.bias = k.b2.f32();
-    second.residual = rows_from(k.residual, row, outputs);
+    if (!k.rows.present()) second.residual = rows_from(k.residual, row, outputs);
     gemm(second, stream);
   }
-  if (k.rows.present()) for_each(stream, k.y.count(), FillRows{k.rows.f32(), outputs, side_of(k.residual), true, side_of(k.y)});
+  if (k.rows.present()) for_each(stream, k.y.count(), FinishRows{k.rows.f32(), outputs, side_of(k.residual), k.fill.f32(), side_of(k.y)});
 }
 
 void run(const MlpGrad& k, Stream& stream) {
@@ -73,7 +73,14 @@ void run(const MlpGrad& k, Stream& stream) {
   Tensor counted = k.dy;
   if (k.rows.present()) {
     counted.data = reinterpret_cast<char*>(partials) + k.cuda_sums_bytes();
-    for_each(stream, k.dy.count(), PickRows{k.rows.f32(), outputs, side_of(k.dy), side_of(counted), false});
+    const auto pick = [&](const Side& to, Picked picked) { for_each(stream, k.dy.count(), PickRows{k.rows.f32(), outputs, side_of(k.dy), to, picked}); };
+    if (k.dfill.present()) {
+      pick(side_of(counted), Picked::others);
+      activation_and_row_sums(rows, outputs, side_of(counted), {}, {}, partials, stream);
+      combine_row_sums(partials, row_chunks(rows), outputs, k.dfill.f32(), false, stream);
+    }
+    if (k.dresidual.present()) pick(side_of(k.dresidual), Picked::as_they_are);
+    pick(side_of(counted), Picked::times_factor);
   }
   int64_t row = 0, chunks = 0;
   do {  // once even without rows: the weights' gradients must still be written

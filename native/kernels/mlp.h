@@ -5,8 +5,8 @@
 // 2 R H (I + O) flops forward, twice that for the gradient; x, residual and y cross memory once, pre once forward and
 // twice for the gradient, the weights once per block of rows.
 //
-// With `rows`, those whose number is 0 get the residual alone: as linear.h has it, brought together in front of the products on the CPU
-// (then `pre` holds the others one after another), multiplied and overwritten on a GPU.
+// `rows` and `fill` are linear.h's: y = residual + rows[i] (...), `fill` or the residual alone where rows[i] is 0. On the CPU `pre` then holds
+// the rows that count one after another.
 #pragma once
 #include "linear.h"
 
@@ -55,18 +55,20 @@ struct Mlp {
   Tensor w2;        // [O, H], x's dtype
   Tensor b2;        // [O]
   Tensor residual;  // [..., O], optional
-  Tensor rows;      // [...], optional: where it is 0, y = residual, or 0; x is finite there and does not matter
+  Tensor rows;      // [...], optional: factors of the rows; where it is 0, x is finite and does not matter
+  Tensor fill;      // [O], optional beside rows: y where they are 0; otherwise the residual, or zeros
   Tensor y;         // [..., O]
   Tensor pre;       // [..., H], optional
-  void* workspace = nullptr;  // hidden activations of a block of rows, x's dtype; with rows their x, residual and y, then int32 [R] their places
+  void* workspace = nullptr;  // hidden activations of a block of rows, x's dtype; with rows their x and y, then int32 [R] their places
   static auto spec() {
     return fields(in("x", &Mlp::x, kFloat), in("w1", &Mlp::w1, kFloat), in("b1", &Mlp::b1, kF32), in("w2", &Mlp::w2, kFloat), in("b2", &Mlp::b2, kF32),
-                  optional_in("residual", &Mlp::residual, kFloat), optional_in("rows", &Mlp::rows, kF32), out("y", &Mlp::y, kFloat), optional_out("pre", &Mlp::pre, kFloat));
+                  optional_in("residual", &Mlp::residual, kFloat), optional_in("rows", &Mlp::rows, kF32), optional_in("fill", &Mlp::fill, kF32),
+                  out("y", &Mlp::y, kFloat), optional_out("pre", &Mlp::pre, kFloat));
   }
   SIMMIM_INLINE int64_t row_count() const { return x.shape.span(0, x.shape.rank - 1); }
   SIMMIM_INLINE size_t hidden_bytes() const { return mlp_hidden_bytes(rows.present() ? largest_mlp_block(row_count()) : mlp_blocks(row_count()), w1.dim(0), x.dtype); }
   size_t workspace_bytes() const {
-    return hidden_bytes() + (rows.present() ? whole_lines(x.bytes()) + whole_lines(residual.bytes()) + whole_lines(y.bytes()) + static_cast<size_t>(rows.count()) * 4 : 0);
+    return hidden_bytes() + (rows.present() ? whole_lines(x.bytes()) + whole_lines(y.bytes()) + static_cast<size_t>(rows.count()) * 4 : 0);
   }
   size_t cuda_workspace_bytes() const { return mlp_hidden_bytes(cuda_mlp_blocks(row_count(), w1.dim(0), x.dtype), w1.dim(0), x.dtype); }
   void check() const {
@@ -75,13 +77,15 @@ struct Mlp {
     check_mlp_bias("b2", b2, w2.dim(0), "w2");
     if (residual.present()) check_linear_output("residual", residual, x, w2.dim(0));
     if (rows.present()) check_linear_rows(rows, "x", x);
+    require(!fill.present() || rows.present(), "fill is given without rows");
+    if (fill.present()) check_mlp_bias("fill", fill, w2.dim(0), "w2");
     check_linear_output("y", y, x, w2.dim(0));
     if (pre.present()) check_linear_output("pre", pre, x, w1.dim(0));
   }
 };
 
 /// With h = GELU(pre) and dz = (dy W2) * GELU'(pre): dx = dz W1, dw1 = dz^T x, dw2 = dy^T h, db1 and db2 the sums of dz
-/// and dy over rows. The gradient of `residual` is dy itself. With `rows`, dy counts as 0 where it is 0.
+/// and dy over rows. With `rows`, dy counts rows[i] times in these; dfill and dresidual, and the residual's gradient without it, are linear_grad's.
 struct MlpGrad {
   static constexpr const char* name = "mlp_grad";
   Tensor dy;   // [..., O]; f32 from a residual stream in f32, also where x is bf16
@@ -95,17 +99,22 @@ struct MlpGrad {
   Tensor db1;  // [H]
   Tensor dw2;  // [O, H]
   Tensor db2;  // [O]
-  void* workspace = nullptr;  // of a block of rows, in x's dtype: h, then dz; dy when it has another one; each block's sums of dz [blocks, H] and dy [blocks, O]
+  Tensor dfill;      // [O], optional
+  Tensor dresidual;  // [..., O], optional
+  void* workspace = nullptr;  // of a block of rows, in x's dtype: h, then dz; dy when it has another one; each block's sums of dz [blocks, H] and dy [blocks, O], before them those of the other rows' dy [chunks, O]
   static auto spec() {
     return fields(in("dy", &MlpGrad::dy, kFloat), in("x", &MlpGrad::x, kFloat), in("w1", &MlpGrad::w1, kFloat), in("w2", &MlpGrad::w2, kFloat),
                   in("pre", &MlpGrad::pre, kFloat), optional_in("rows", &MlpGrad::rows, kF32), out("dx", &MlpGrad::dx, kFloat), out("dw1", &MlpGrad::dw1, kF32), out("db1", &MlpGrad::db1, kF32),
-                  out("dw2", &MlpGrad::dw2, kF32), out("db2", &MlpGrad::db2, kF32));
+                  out("dw2", &MlpGrad::dw2, kF32), out("db2", &MlpGrad::db2, kF32), optional_out("dfill", &MlpGrad::dfill, kF32), optional_out("dresidual", &MlpGrad::dresidual, kFloat));
   }
   SIMMIM_INLINE int64_t row_count() const { return x.shape.span(0, x.shape.rank - 1); }
   SIMMIM_INLINE MlpBlocks largest_block() const { return rows.present() ? largest_mlp_block(row_count()) : mlp_blocks(row_count()); }
   SIMMIM_INLINE size_t hidden_bytes() const { return mlp_hidden_bytes(largest_block(), w1.dim(0), x.dtype); }
   SIMMIM_INLINE size_t dy_bytes() const { return dy.dtype == x.dtype ? 0 : mlp_hidden_bytes(largest_block(), w2.dim(0), x.dtype); }
-  SIMMIM_INLINE size_t sums_bytes() const { return whole_lines(static_cast<size_t>(mlp_blocks(row_count()).count * (w1.dim(0) + w2.dim(0))) * 4); }
+  SIMMIM_INLINE size_t sums_bytes() const {
+    const int64_t sums = mlp_blocks(row_count()).count * (w1.dim(0) + w2.dim(0)), others = dfill.present() ? row_chunks(row_count()) * w2.dim(0) : 0;
+    return whole_lines(static_cast<size_t>(sums > others ? sums : others) * 4);
+  }
   /// With rows then their dy, x and dx, and int32 [R] their places.
   size_t workspace_bytes() const {
     return hidden_bytes() + dy_bytes() + sums_bytes() + (rows.present() ? whole_lines(dy.bytes()) + 2 * whole_lines(x.bytes()) + static_cast<size_t>(rows.count()) * 4 : 0);
@@ -126,6 +135,9 @@ struct MlpGrad {
     check_linear_output("dy", dy, x, w2.dim(0));
     check_linear_output("pre", pre, x, w1.dim(0));
     if (rows.present()) check_linear_rows(rows, "x", x);
+    require(rows.present() || (!dfill.present() && !dresidual.present()), "%s is wanted without rows", dfill.present() ? "dfill" : "dresidual");
+    if (dfill.present()) check_mlp_bias("dfill", dfill, w2.dim(0), "w2");
+    if (dresidual.present()) require(dresidual.shape == dy.shape, "dresidual has another shape than dy");
     require(dx.shape == x.shape, "dx has another shape than x");
     require(dw1.shape == w1.shape, "dw1 has another shape than w1");
     require(dw2.shape == w2.shape, "dw2 has another shape than w2");

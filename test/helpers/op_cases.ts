@@ -48,8 +48,8 @@ export interface OpSpec<Args, Name extends string = string> {
 
 export const normal = (shape: readonly number[], scale = 1, mean = 0): InputSpec => ({ shape, dtype: 'float32', make: (rng) => mean + scale * rng.normal() });
 export const uniform = (shape: readonly number[], low: number, high: number): InputSpec => ({ shape, dtype: 'float32', make: (rng) => low + (high - low) * rng.uniform() });
-/** 1 with the given probability, else 0. */
-export const bits = (shape: readonly number[], probability: number): InputSpec => ({ shape, dtype: 'float32', make: (rng) => (rng.uniform() < probability ? 1 : 0) });
+/** `one` with the given probability, else 0. */
+export const bits = (shape: readonly number[], probability: number, one = 1): InputSpec => ({ shape, dtype: 'float32', make: (rng) => (rng.uniform() < probability ? one : 0) });
 /** These values, as int32. */
 export const integers = (...values: number[]): InputSpec => {
   let i = 0;

@@ -18,6 +18,8 @@ export const linearSpec: OpSpec<{ activation: 'none' | 'gelu' }, 'x' | 'weight' 
     { name: 'some of many rows, no bias', inputs: { x: normal([300, 20]), weight: normal([17, 20], 0.2), rows: bits([300], 0.4), fill: normal([17]) }, args: { activation: 'none' } },
     { name: 'none of the rows', inputs: { x: normal([4, 3]), weight: normal([2, 3]), bias: normal([2]), rows: constant([4], 0), fill: normal([2]) }, args: { activation: 'none' } },
     { name: 'every row', inputs: { x: normal([4, 3]), weight: normal([2, 3]), bias: normal([2]), rows: constant([4], 1), fill: normal([2]) }, args: { activation: 'none' } },
+    { name: 'some rows with a residual and factors', inputs: { x: normal([3, 7, 6]), weight: normal([5, 6], 0.5), bias: normal([5]), residual: normal([3, 7, 5]), rows: bits([3, 7], 0.4, 1.25) }, args: { activation: 'none' } },
+    { name: 'some rows with a residual, the others filled', inputs: { x: normal([2, 3, 4, 9]), weight: normal([18, 9], 0.5), bias: normal([18]), residual: normal([2, 3, 4, 18]), rows: bits([2, 3, 4], 0.5, 2), fill: normal([18]) }, args: { activation: 'none' } },
     { name: 'one vector that counts', inputs: { x: normal([9]), weight: normal([4, 9]), rows: constant([], 1) }, args: { activation: 'none' } },
     { name: 'larger than a tile', inputs: { x: normal([130, 70]), weight: normal([67, 70], 0.1), bias: normal([67]) }, args: { activation: 'gelu' } },
   ],

@@ -9,10 +9,10 @@ const inputs = (leading: number[], i: number, h: number, o: number, scale = 0.4)
   b2: normal([o]),
 });
 
-export const mlpSpec: OpSpec<object, 'x' | 'w1' | 'b1' | 'w2' | 'b2' | 'residual' | 'rows'> = {
+export const mlpSpec: OpSpec<object, 'x' | 'w1' | 'b1' | 'w2' | 'b2' | 'residual' | 'rows' | 'fill'> = {
   op: 'mlp',
-  differentiable: ['x', 'w1', 'b1', 'w2', 'b2', 'residual'],
-  run: (ops, { x, w1, b1, w2, b2, residual, rows }) => ops.mlp(x, w1, b1, w2, b2, { residual, rows }),
+  differentiable: ['x', 'w1', 'b1', 'w2', 'b2', 'residual', 'fill'],
+  run: (ops, { x, w1, b1, w2, b2, residual, rows, fill }) => ops.mlp(x, w1, b1, w2, b2, { residual, rows, fill }),
   bf16: [['x', 'w1', 'w2', 'residual'], ['x', 'w1', 'w2']],
   cases: [
     { name: 'with a residual', inputs: { ...inputs([2, 3, 5], 8, 32, 8), residual: normal([2, 3, 5, 8]) }, args: {} },
@@ -23,6 +23,8 @@ export const mlpSpec: OpSpec<object, 'x' | 'w1' | 'b1' | 'w2' | 'b2' | 'residual
     { name: 'larger than a tile', inputs: inputs([130], 35, 67, 33, 0.1), args: {} },
     { name: 'some rows', inputs: { ...inputs([3, 7], 6, 13, 5), rows: bits([3, 7], 0.6) }, args: {} },
     { name: 'some rows with a residual', inputs: { ...inputs([2, 3, 5], 8, 32, 8), residual: normal([2, 3, 5, 8]), rows: bits([2, 3, 5], 0.6) }, args: {} },
+    { name: 'some rows with a residual and factors, the others filled', inputs: { ...inputs([2, 3, 5], 8, 32, 8), residual: normal([2, 3, 5, 8]), rows: bits([2, 3, 5], 0.6, 1.25), fill: normal([8]) }, args: {} },
+    { name: 'some rows with factors, the others filled', inputs: { ...inputs([37], 8, 32, 5), rows: bits([37], 0.6, 0.5), fill: normal([5]) }, args: {} },
     { name: 'none of the rows', inputs: { ...inputs([4], 3, 5, 2), residual: normal([4, 2]), rows: constant([4], 0) }, args: {} },
     { name: 'some rows of several blocks, less than one block', inputs: { ...inputs([2, 1025], 3, 5, 2), residual: normal([2, 1025, 2]), rows: bits([2, 1025], 0.9) }, args: {} },
     { name: 'several blocks of rows', inputs: { ...inputs([2, 2100], 3, 5, 2), residual: normal([2, 2100, 2]) }, args: {} },
@@ -34,6 +36,8 @@ export const mlpSpec: OpSpec<object, 'x' | 'w1' | 'b1' | 'w2' | 'b2' | 'residual
     { name: 'second bias of another length', call: (ops, tf) => ops.mlp(tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([4]), tf.ones([3, 4]), tf.ones([4])), message: 'b2 has shape [4], expected [3] = one for each of the O rows of w2' },
     { name: 'residual of another shape', call: (ops, tf) => ops.mlp(tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([4]), tf.ones([5, 4]), tf.ones([5]), { residual: tf.ones([2, 3]) }), message: 'residual has shape [2, 3], expected [2, 5] = the shape of the result [..., O]' },
     { name: 'rows of another shape', call: (ops, tf) => ops.mlp(tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([4]), tf.ones([5, 4]), tf.ones([5]), { rows: tf.ones([2, 1]) }), message: 'rows has shape [2, 1], expected [2] = the leading dimensions of x' },
+    { name: 'fill without rows', call: (ops, tf) => ops.mlp(tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([4]), tf.ones([5, 4]), tf.ones([5]), { fill: tf.ones([5]) }), message: 'fill is given without rows' },
+    { name: 'fill of another length', call: (ops, tf) => ops.mlp(tf.ones([2, 3]), tf.ones([4, 3]), tf.ones([4]), tf.ones([5, 4]), tf.ones([5]), { rows: tf.ones([2]), fill: tf.ones([4]) }), message: 'fill has shape [4], expected [5] = one for each of the O rows of w2' },
     { name: 'a scalar', call: (ops, tf) => ops.mlp(tf.scalar(1), tf.ones([4, 3]), tf.ones([4]), tf.ones([3, 4]), tf.ones([3])), message: 'x is a scalar, expected at least one dimension [..., I]' },
     { name: 'integers', call: (ops, tf) => ops.mlp(tf.ones([2, 3], 'int32'), tf.ones([4, 3]), tf.ones([4]), tf.ones([3, 4]), tf.ones([3])), message: 'x has dtype int32, expected float32' },
   ],

@@ -32,24 +32,29 @@ export interface Encoder {
 export interface KnownTokens {
   /** Which of those that enter are one and the same. */
   alike: AlikeTokens | null;
+  /** Which of those that leave are. */
+  next: AlikeTokens | null;
   /** [...], 0 where nobody asks for a token that leaves. */
   counted: tf.Tensor | null;
 }
 
+export const NOTHING_KNOWN: KnownTokens = { alike: null, next: null, counted: null };
+
 /** What a checkpointed block takes of it as inputs: it may not hold on to other tensors. */
-export const tensorsOf = ({ alike, counted }: KnownTokens): tf.Tensor[] => [...(alike ? [alike.others, alike.row] : []), ...(counted ? [counted] : [])];
+export const tensorsOf = ({ alike, next, counted }: KnownTokens): tf.Tensor[] => [...[alike, next].flatMap((a) => (a ? [a.others, a.row] : [])), ...(counted ? [counted] : [])];
 
 /** The same knowledge as `known`, of these tensors in place of its own. */
 export function knownBy(known: KnownTokens, tensors: readonly tf.Tensor[]): KnownTokens {
   const given = tensors.values();
-  const next = (): tf.Tensor => given.next().value as tf.Tensor;
-  return { alike: known.alike && { others: next(), row: next() }, counted: known.counted && next() };
+  const take = (): tf.Tensor => given.next().value as tf.Tensor;
+  const tokens = (own: AlikeTokens | null): AlikeTokens | null => own && { others: take(), row: take() };
+  return { alike: tokens(known.alike), next: tokens(known.next), counted: known.counted && take() };
 }
 
-/** Where a map of h x w cells has hidden patches, by the mask [B, H/patch, W/patch], whose grid it divides: [B, h, w]. */
+/** 1 where a map of h x w cells has hidden patches, by the mask [B, H/patch, W/patch], whose grid it divides, else 0: [B, h, w]. */
 export function hiddenCells(mask: tf.Tensor, h: number, w: number): tf.Tensor {
   const [batch = 0, rows = 0, columns = 0] = mask.shape;
-  return rows === h && columns === w ? mask : tf.max(tf.reshape(mask, [batch, h, rows / h, w, columns / w]), [2, 4]);
+  return tf.ceil(rows === h && columns === w ? mask : tf.max(tf.reshape(mask, [batch, h, rows / h, w, columns / w]), [2, 4]));
 }
 
 /** One number for a square, or [height, width]. */

@@ -1,11 +1,11 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Context } from '../nn/context';
 import type { Init } from '../nn/init';
-import { type AlikeTokens, type DropPath, LayerNorm, Linear, Mlp } from '../nn/layers';
+import { type AlikeTokens, type DropPath, LayerNorm, leftOut, Linear, Mlp, valueOf } from '../nn/layers';
 import type { Parameter } from '../nn/module';
 import { windowAttention } from '../ops/window_attention';
-import type { KnownTokens } from './encoder';
-import { type BlockPlace, planWindow, type PyramidConfig, SwinPyramid, type WindowPlan } from './swin_pyramid';
+import { type KnownTokens, NOTHING_KNOWN } from './encoder';
+import { type BlockPlace, othersInWindow, planWindow, type PyramidConfig, SwinPyramid, type WindowPlan } from './swin_pyramid';
 
 /**
  * Swin Transformer (Liu et al., ICCV 2021) with a mask token, as in microsoft/SimMIM `models/swin_transformer.py`
@@ -36,10 +36,20 @@ class WindowAttention {
     this.proj = new Linear(channels, channels, init);
   }
 
-  /** Everything in front of the output projection: [B, H, W, C] -> [B, H, W, C]. */
-  mix(x: tf.Tensor, alike: AlikeTokens | null, ctx: Context): tf.Tensor {
+  /** Everything in front of the output projection: [B, H, W, C] -> [B, H, W, C], of samples that are not `kept` anything. */
+  mix(x: tf.Tensor, alike: AlikeTokens | null, kept: tf.Tensor | null, ctx: Context): tf.Tensor {
     const { window, shift } = this.plan;
-    return windowAttention(this.qkv.applyWithBias(x, this.qkv.bias?.value ?? null, ctx, alike), this.relative_position_bias_table.value, this.scale, { heads: this.heads, window, shift });
+    return windowAttention(this.qkv.applyWithBias(x, this.qkv.bias?.value ?? null, ctx, alike, kept), this.relative_position_bias_table.value, this.scale, { heads: this.heads, window, shift });
+  }
+
+  /** [1, C] -> [1, C]: what `mix` makes of a window full of x. */
+  value(x: tf.Tensor, ctx: Context): tf.Tensor {
+    return valueOf(this.qkv.applyWithBias(x, this.qkv.bias?.value ?? null, ctx), ctx);
+  }
+
+  /** Where a token [B, H, W] meets one that is not 0: [B, H, W], or null (`othersInWindow`). */
+  reached(others: tf.Tensor): tf.Tensor | null {
+    return othersInWindow(others, this.plan);
   }
 }
 
@@ -60,11 +70,25 @@ export class SwinBlock {
   }
 
   /** [B, H, W, C] -> [B, H, W, C]. */
-  apply(x: tf.Tensor, ctx: Context, { alike, counted }: KnownTokens = { alike: null, counted: null }): tf.Tensor {
-    const mixed = this.attn.mix(this.norm1.apply(x, ctx), alike && { ...alike, row: this.norm1.apply(alike.row, ctx) }, ctx);
-    const y = this.drop[0].addLinear(x, (e) => this.attn.proj.apply(mixed, ctx, e), ctx);
+  apply(x: tf.Tensor, ctx: Context, { alike, next, counted }: KnownTokens = NOTHING_KNOWN): tf.Tensor {
+    const [drop1, drop2] = this.drop;
+    const mixed = this.attn.mix(this.norm1.apply(x, ctx), alike && { ...alike, row: this.norm1.apply(alike.row, ctx) }, drop1.kept(x, ctx), ctx);
+    const attended = alike && next && { ...next, row: this.attendAlone(alike.row, ctx) };
+    const y = drop1.addLinear(x, (e) => this.attn.proj.apply(mixed, ctx, e), ctx, leftOut(attended, counted));
     const normed = this.norm2.apply(y, ctx);
-    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, { residual: e.residual, rows: counted }), ctx);
+    return drop2.addLinear(y, (e) => this.mlp.apply(normed, ctx, e), ctx, leftOut(next, counted));
+  }
+
+  stillAlike({ others, row }: AlikeTokens, ctx: Context): AlikeTokens | null {
+    const reached = this.drop.some((drop) => drop.active(ctx)) ? null : this.attn.reached(others);
+    if (!reached) return null;
+    const attended = this.attendAlone(row, ctx);
+    return { others: reached, row: this.mlp.apply(this.norm2.apply(attended, ctx), ctx, { residual: attended }) };
+  }
+
+  /** [1, C] -> [1, C]: x + attention(norm1(x)) of a window full of it. */
+  private attendAlone(row: tf.Tensor, ctx: Context): tf.Tensor {
+    return this.attn.proj.apply(this.attn.value(this.norm1.apply(row, ctx), ctx), ctx, { residual: row });
   }
 }
 

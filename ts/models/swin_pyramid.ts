@@ -8,7 +8,7 @@ import { parametersOf, type Parameter } from '../nn/module';
 import { inStorage, storageOf } from '../ops/in_storage';
 import { leavesRowsOut } from '../ops/linear';
 import { maskTokens } from '../ops/mask_tokens';
-import { checkHeads, checkInputs, hiddenCells, knownBy, pair, patchGrid, tensorsOf, type Encoder, type KnownTokens, type Pair } from './encoder';
+import { checkHeads, checkInputs, hiddenCells, NOTHING_KNOWN, knownBy, pair, patchGrid, tensorsOf, type Encoder, type KnownTokens, type Pair } from './encoder';
 
 /** What both versions of Swin are configured by. */
 export interface PyramidConfig {
@@ -68,6 +68,18 @@ export interface BlockPlace {
   dropPath: DropPath;
 }
 
+/**
+ * Attention sees nothing but a window: one that holds a single kind of tokens gives each of them that token's value.
+ * others [B, H, W] -> [B, H, W], 1 in every window that holds another token. Null for shifted windows, of which hardly any is free of them, and those
+ * that reach over the map's edge.
+ */
+export function othersInWindow(others: tf.Tensor, { window: [h, w], shift }: WindowPlan): tf.Tensor | null {
+  const [batch = 0, height = 0, width = 0] = others.shape;
+  if (shift.some((s) => s > 0) || height % h !== 0 || width % w !== 0) return null;
+  const windows = tf.max(tf.reshape(others, [batch, height / h, h, width / w, w]), [2, 4], true);
+  return tf.reshape(tf.tile(windows, [1, 1, h, 1, w]), [batch, height, width]);
+}
+
 /** 2x2 neighbours side by side: [B, H, W, C] -> [B, H/2, W/2, 4C] in the order (even row, even column), (odd, even), (even, odd), (odd, odd). */
 function gatherNeighbours(x: tf.Tensor): tf.Tensor {
   const [batch = 0, height = 0, width = 0, channels = 0] = x.shape;
@@ -91,9 +103,11 @@ class PatchMerging {
   }
 }
 
-/** [B, H, W, C] -> [B, H, W, C]. */
 interface Block {
+  /** [B, H, W, C] -> [B, H, W, C]. */
   apply(x: tf.Tensor, ctx: Context, known?: KnownTokens): tf.Tensor;
+  /** Of tokens that enter alike those that leave alike, or null where that is none by rule. */
+  stillAlike(alike: AlikeTokens, ctx: Context): AlikeTokens | null;
 }
 
 /** Blocks at one resolution, then (except at the end) a patch merging. */
@@ -176,7 +190,7 @@ export abstract class SwinPyramid<Config extends PyramidConfig> implements Encod
     const alike = given && !this.absolute_pos_embed ? hiddenTokens(given, x, this.mask_token) : null;
     const counted = given && hiddenOnly ? hiddenCells(given, this.imageSize[0] / this.stride, this.imageSize[1] / this.stride) : null;
     return this.layers.map(({ blocks, downsample }, i) => {
-      const map = runBlocks(x, blocks, `layers.${i}.blocks`, this.config.checkpointing, ctx, { alike: i === 0 ? alike : null, counted: downsample ? null : counted });
+      const map = runBlocks(x, blocks, `layers.${i}.blocks`, this.config.checkpointing, ctx, { ...NOTHING_KNOWN, alike: i === 0 ? alike : null, counted: downsample ? null : counted });
       if (downsample) {
         x = tf.tidy(() => downsample.apply(map, ctx));
         ctx.observe?.(`layers.${i}.downsample`, x);
@@ -197,23 +211,26 @@ function embedTokens(x: tf.Tensor, mask: tf.Tensor | null, token: Parameter, pos
   return tf.reshape(tokens, [batch, h, w, channels]);
 }
 
-/** Which tokens of a map [B, h, w, C] without positions are the mask token; `row` is stored as the map is. */
+/** Which tokens of a map [B, h, w, C] without positions are the mask token, with the values that the map stores. */
 function hiddenTokens(mask: tf.Tensor, x: tf.Tensor, token: Parameter): AlikeTokens {
   const [batch = 0, h = 0, w = 0, channels = 0] = x.shape;
-  return { others: tf.sub(1, tf.reshape(mask, [batch, h, w])), row: inStorage(tf.reshape(token.value, [1, channels]), storageOf(x)) };
+  return { others: tf.ceil(tf.sub(1, tf.reshape(mask, [batch, h, w]))), row: inStorage(inStorage(tf.reshape(token.value, [1, channels]), storageOf(x)), 'f32') };
 }
 
 /**
  * Runs blocks one after another, each in its own memory scope, recomputed in the backward pass if `recompute`. `known`: of the
- * tokens that enter the first block and leave the last one.
+ * tokens that enter the first block and leave the last one. Behind the second block too few are alike to be worth asking (8 % of the usual masks').
  * Outside training a block's output is freed as soon as the next block has used it.
  */
-export function runBlocks(x: tf.Tensor, blocks: readonly Block[], name: string, recompute: boolean, ctx: Context, known: KnownTokens = { alike: null, counted: null }): tf.Tensor {
+export function runBlocks(x: tf.Tensor, blocks: readonly Block[], name: string, recompute: boolean, ctx: Context, known: KnownTokens = NOTHING_KNOWN): tf.Tensor {
   const inference = !ctx.training && !ctx.observe && !tf.engine().isTapeOn();
   let y = x;
+  let next: AlikeTokens | null = null;
   blocks.forEach((block, j) => {
     const before = y;
-    const own: KnownTokens = { alike: j === 0 ? known.alike : null, counted: j === blocks.length - 1 ? known.counted : null };
+    const alike = [known.alike, next][j] ?? null;
+    next = j === 0 && alike ? block.stillAlike(alike, ctx) : null;
+    const own: KnownTokens = { alike, next, counted: j === blocks.length - 1 ? known.counted : null };
     const run = (input: tf.Tensor, ...tensors: tf.Tensor[]): tf.Tensor => tf.tidy(() => block.apply(input, ctx, knownBy(own, tensors)));
     const variables = recompute && ctx.training ? parametersOf(block).map((p) => p.value) : null;
     y = (variables ? checkpoint(run, variables) : run)(before, ...tensorsOf(own));

@@ -2,12 +2,13 @@ import * as tf from '@tensorflow/tfjs-core';
 import { SimmimError } from '../errors';
 import type { Context } from '../nn/context';
 import type { Init } from '../nn/init';
-import { type AlikeTokens, type DropPath, LayerNorm, Linear, Mlp } from '../nn/layers';
+import { type AlikeTokens, type BranchEnd, type DropPath, LayerNorm, leftOut, Linear, Mlp, valueOf } from '../nn/layers';
 import { Constant, type Parameter } from '../nn/module';
 import { biasMlp, continuousBias, logSpacedCoordinates, type BiasMlp } from '../nn/rel_bias';
+import { inStorage } from '../ops/in_storage';
 import { windowAttention } from '../ops/window_attention';
-import type { KnownTokens } from './encoder';
-import { type BlockPlace, planWindow, type PyramidConfig, SwinPyramid, type WindowPlan } from './swin_pyramid';
+import { type KnownTokens, NOTHING_KNOWN } from './encoder';
+import { type BlockPlace, othersInWindow, planWindow, type PyramidConfig, SwinPyramid, type WindowPlan } from './swin_pyramid';
 
 /**
  * Swin Transformer V2 (Liu et al., CVPR 2022) with a mask token, as in microsoft/Swin-Transformer
@@ -50,13 +51,24 @@ class CosineWindowAttention {
     this.coordinates = new Constant(() => tf.tensor2d(offsets, [offsets.length / 2, 2]));
   }
 
-  /** [B, H, W, C] -> [B, H, W, C], output projection included. */
-  apply(x: tf.Tensor, alike: AlikeTokens | null, ctx: Context): tf.Tensor {
+  /** [B, H, W, C] -> [B, H, W, C], output projection included, which makes some tokens `end` without it; of samples that are not `kept` anything. */
+  apply(x: tf.Tensor, alike: AlikeTokens | null, end: BranchEnd, kept: tf.Tensor | null, ctx: Context): tf.Tensor {
     const { window, shift } = this.plan;
     const table = continuousBias(this.cpb_mlp, this.coordinates.value);
     const scale = tf.exp(tf.minimum(tf.reshape(this.logit_scale.value, [this.heads]), MAX_LOGIT_SCALE));
-    const qkv = this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias), ctx, alike);
-    return this.proj.apply(windowAttention(qkv, table, scale, { heads: this.heads, window, shift, cosine: true }), ctx);
+    const entering = alike && { ...alike, row: inStorage(alike.row, ctx.precision) };
+    const qkv = this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias), ctx, entering, kept);
+    return this.proj.apply(windowAttention(qkv, table, scale, { heads: this.heads, window, shift, cosine: true }), ctx, end);
+  }
+
+  /** [1, C] -> [1, C]: the same of a window full of x. */
+  alone(x: tf.Tensor, ctx: Context): tf.Tensor {
+    return this.proj.apply(valueOf(this.qkv.applyWithBias(x, jointBias(this.q_bias, this.v_bias), ctx), ctx), ctx);
+  }
+
+  /** Where a token [B, H, W] meets one that is not 0: [B, H, W], or null (`othersInWindow`). */
+  reached(others: tf.Tensor): tf.Tensor | null {
+    return othersInWindow(others, this.plan);
   }
 }
 
@@ -87,10 +99,29 @@ class SwinV2Block {
   }
 
   /** [B, H, W, C] -> [B, H, W, C]. */
-  apply(x: tf.Tensor, ctx: Context, { alike, counted }: KnownTokens = { alike: null, counted: null }): tf.Tensor {
-    const y = this.drop[0].addNormed(x, this.attn.apply(x, alike, ctx), this.norm1, ctx);
-    const z = this.drop[1].addNormed(y, this.mlp.apply(y, ctx, { rows: counted }), this.norm2, ctx);
+  apply(x: tf.Tensor, ctx: Context, { alike, next, counted }: KnownTokens = NOTHING_KNOWN): tf.Tensor {
+    const [drop1, drop2] = this.drop;
+    const [kept1, kept2] = [drop1.kept(x, ctx), drop2.kept(x, ctx)];
+    const alone = alike && next && this.alone(alike.row, ctx);
+    const end = leftOut(alone && { ...next, row: alone.attended }, counted, kept1);
+    const y = drop1.addNormed(x, this.attn.apply(x, alike, end, kept1, ctx), this.norm1, ctx);
+    const z = drop2.addNormed(y, this.mlp.apply(y, ctx, leftOut(alone && { ...next, row: alone.mlp }, counted, kept2)), this.norm2, ctx);
     return this.norm3 ? this.norm3.apply(z, ctx) : z;
+  }
+
+  stillAlike({ others, row }: AlikeTokens, ctx: Context): AlikeTokens | null {
+    const reached = this.drop.some((drop) => drop.active(ctx)) ? null : this.attn.reached(others);
+    if (!reached) return null;
+    const { middle, mlp } = this.alone(row, ctx);
+    const z = this.norm2.apply(mlp, ctx, middle);
+    return { others: reached, row: this.norm3 ? inStorage(this.norm3.apply(z, ctx), 'f32') : z };
+  }
+
+  /** [1, C] each, f32, of a window full of `row`: both branches in front of their norms, and what is between them. */
+  private alone(row: tf.Tensor, ctx: Context): { attended: tf.Tensor; middle: tf.Tensor; mlp: tf.Tensor } {
+    const attended = inStorage(this.attn.alone(inStorage(row, ctx.precision), ctx), 'f32');
+    const middle = this.norm1.apply(attended, ctx, row);
+    return { attended, middle, mlp: inStorage(this.mlp.apply(inStorage(middle, ctx.precision), ctx), 'f32') };
   }
 }
 

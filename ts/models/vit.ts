@@ -9,7 +9,7 @@ import { attention } from '../ops/attention';
 import { inStorage } from '../ops/in_storage';
 import { leavesRowsOut, linear } from '../ops/linear';
 import { maskTokens } from '../ops/mask_tokens';
-import { checkHeads, checkInputs, knownBy, pair, patchGrid, tensorsOf, type Encoder, type KnownTokens, type Pair } from './encoder';
+import { checkHeads, checkInputs, knownBy, NOTHING_KNOWN, pair, patchGrid, tensorsOf, type Encoder, type KnownTokens, type Pair } from './encoder';
 import { blockDrops } from './swin_pyramid';
 import { jointBias } from './swin_v2';
 
@@ -70,9 +70,9 @@ class Attention {
     this.proj = new Linear(embedDim, embedDim, init, { scale });
   }
 
-  /** Everything in front of the output projection: [B, L, C] -> [B, L, C]. */
-  mix(x: tf.Tensor, sharedBias: tf.Tensor | null, alike: AlikeTokens | null, ctx: Context): tf.Tensor {
-    const qkv = this.qkv.applyWithBias(x, this.qkv.bias?.value ?? jointBias(this.q_bias, this.v_bias), ctx, alike);
+  /** Everything in front of the output projection: [B, L, C] -> [B, L, C], of samples that are not `kept` anything. */
+  mix(x: tf.Tensor, sharedBias: tf.Tensor | null, alike: AlikeTokens | null, kept: tf.Tensor | null, ctx: Context): tf.Tensor {
+    const qkv = this.qkv.applyWithBias(x, this.qkv.bias?.value ?? jointBias(this.q_bias, this.v_bias), ctx, alike, kept);
     return attention(qkv, this.ownBias?.apply() ?? sharedBias, { heads: this.heads, scale: this.scale });
   }
 }
@@ -106,10 +106,11 @@ class VitBlock {
 
   /** [B, L, C] -> [B, L, C]; `sharedBias` [heads, L, L] or null. */
   apply(x: tf.Tensor, sharedBias: tf.Tensor | null, ctx: Context, { alike, counted }: KnownTokens): tf.Tensor {
-    const mixed = this.attn.mix(this.norm1.apply(x, ctx), sharedBias, alike && { ...alike, row: this.norm1.apply(alike.row, ctx) }, ctx);
-    const y = this.drop[0].addLinear(x, (e) => scaledLinear(this.attn.proj, this.gamma_1, mixed, ctx, e), ctx);
+    const [drop1, drop2] = this.drop;
+    const mixed = this.attn.mix(this.norm1.apply(x, ctx), sharedBias, alike && { ...alike, row: this.norm1.apply(alike.row, ctx) }, drop1.kept(x, ctx), ctx);
+    const y = drop1.addLinear(x, (e) => scaledLinear(this.attn.proj, this.gamma_1, mixed, ctx, e), ctx, { rows: counted });
     const normed = this.norm2.apply(y, ctx);
-    return this.drop[1].addLinear(y, (e) => this.mlp.apply(normed, ctx, { residual: e.residual, rows: counted }, this.gamma_2), ctx);
+    return drop2.addLinear(y, (e) => this.mlp.apply(normed, ctx, e, this.gamma_2), ctx, { rows: counted });
   }
 }
 
@@ -200,10 +201,10 @@ export class VisionTransformer implements Encoder {
     const inference = !ctx.training && !ctx.observe && !tf.engine().isTapeOn();
     const given = leavesRowsOut() ? mask : null;
     const hidden = given && !this.pos_embed ? this.hiddenTokens(given) : null;
-    const asked = given && hiddenOnly ? withClassToken(given, 0) : null;
+    const asked = given && hiddenOnly ? withClassToken(tf.ceil(given), 0) : null;
     this.blocks.forEach((block, i) => {
       const before = x;
-      const known = { alike: i === 0 ? hidden : null, counted: i === this.blocks.length - 1 ? asked : null };
+      const known = { ...NOTHING_KNOWN, alike: i === 0 ? hidden : null, counted: i === this.blocks.length - 1 ? asked : null };
       x = recompute ? recomputed(block, x, bias, ctx, known) : tf.tidy(() => block.apply(x, bias, ctx, known));
       if (inference) before.dispose();
       ctx.observe?.(`blocks.${i}`, x);
@@ -233,7 +234,7 @@ export class VisionTransformer implements Encoder {
 
   /** Which of the tokens [B, L + 1, C] are the mask token, where they have no positions. */
   private hiddenTokens(mask: tf.Tensor): AlikeTokens {
-    return { others: withClassToken(tf.sub(1, mask), 1), row: tf.reshape(this.mask_token.value, [1, this.channels]) };
+    return { others: withClassToken(tf.ceil(tf.sub(1, mask)), 1), row: tf.reshape(this.mask_token.value, [1, this.channels]) };
   }
 
   /** [B, L + 1, C] without the class token as a map [B, h, w, C]. */

@@ -160,6 +160,8 @@ export interface LinearGradArgs {
   dbiasSum?: NativeTensor | null;
   /** optional_out, f32 */
   dfill?: NativeTensor | null;
+  /** optional_out, f32 or bf16 */
+  dresidual?: NativeTensor | null;
 }
 
 export function linearGrad(a: LinearGradArgs, m: Mailbox = mailbox()): void {
@@ -176,11 +178,13 @@ export function linearGrad(a: LinearGradArgs, m: Mailbox = mailbox()): void {
   const dbias = m.tensor(a.dbias);
   m.tensor(a.dbiasSum);
   const dfill = m.tensor(a.dfill);
+  const dresidual = m.tensor(a.dresidual);
   m.call(2);
   m.adopt(a.dx, dx);
   m.adopt(a.dweight, dweight);
   m.adopt(a.dbias, dbias);
   m.adopt(a.dfill, dfill);
+  m.adopt(a.dresidual, dresidual);
 }
 
 export interface MlpArgs {
@@ -198,6 +202,8 @@ export interface MlpArgs {
   residual?: NativeTensor | null;
   /** optional_in, f32 */
   rows?: NativeTensor | null;
+  /** optional_in, f32 */
+  fill?: NativeTensor | null;
   /** out, f32 or bf16 */
   y: NativeTensor;
   /** optional_out, f32 or bf16 */
@@ -213,6 +219,7 @@ export function mlp(a: MlpArgs, m: Mailbox = mailbox()): void {
   m.tensor(a.b2);
   m.tensor(a.residual);
   m.tensor(a.rows);
+  m.tensor(a.fill);
   const y = m.tensor(a.y);
   const pre = m.tensor(a.pre);
   m.call(3);
@@ -243,6 +250,10 @@ export interface MlpGradArgs {
   dw2: NativeTensor;
   /** out, f32 */
   db2: NativeTensor;
+  /** optional_out, f32 */
+  dfill?: NativeTensor | null;
+  /** optional_out, f32 or bf16 */
+  dresidual?: NativeTensor | null;
 }
 
 export function mlpGrad(a: MlpGradArgs, m: Mailbox = mailbox()): void {
@@ -258,12 +269,16 @@ export function mlpGrad(a: MlpGradArgs, m: Mailbox = mailbox()): void {
   const db1 = m.tensor(a.db1);
   const dw2 = m.tensor(a.dw2);
   const db2 = m.tensor(a.db2);
+  const dfill = m.tensor(a.dfill);
+  const dresidual = m.tensor(a.dresidual);
   m.call(4);
   m.adopt(a.dx, dx);
   m.adopt(a.dw1, dw1);
   m.adopt(a.db1, db1);
   m.adopt(a.dw2, dw2);
   m.adopt(a.db2, db2);
+  m.adopt(a.dfill, dfill);
+  m.adopt(a.dresidual, dresidual);
 }
 
 export interface PatchEmbedArgs {

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { dropPath } from '../ops/drop_path';
 import { layerNorm } from '../ops/layer_norm';
 import { inStorage } from '../ops/in_storage';
-import { linear, type LinearOptions } from '../ops/linear';
+import { leavesRowsOut, linear, type LinearOptions } from '../ops/linear';
 import { mlp, type MlpOptions } from '../ops/mlp';
 import { patchEmbed } from '../ops/patch_embed';
 import { scaleRows } from '../ops/scale_rows';
@@ -10,15 +10,28 @@ import type { Context, Policy } from './context';
 import type { Init } from './init';
 import type { Parameter } from './module';
 
+/** What the linear map or MLP at the end of a residual branch does beside its products. */
+export type BranchEnd = Pick<LinearOptions, 'residual' | 'rows' | 'fill'>;
+
 /** What `Linear.apply` may fuse behind the product, and the rows that it may leave out (`LinearOptions`). */
 export type LinearEpilogue = LinearOptions;
 
-/** Tokens of which many are one and the same, such as the mask token: a linear map has to multiply that one only once. */
+/** Tokens of which many are one and the same, such as the mask token: what is done to each alone has to be done to that one only once. */
 export interface AlikeTokens {
-  /** [...], 0 where a token is `row`. */
+  /** [...], 0 where a token is `row`, else 1. */
   others: tf.Tensor;
-  /** [1, C], differentiable. */
+  /** [1, C], differentiable, in f32, so that gradients from several places add up there without copies. */
   row: tf.Tensor;
+}
+
+/** The options `rows` and `fill` of a linear map or MLP with which tokens that come out alike, or uncounted, cost it nothing. */
+export function leftOut(alike: AlikeTokens | null, ...counted: (tf.Tensor | null)[]): { rows: tf.Tensor | null; fill: tf.Tensor | null } {
+  return { rows: product(alike && alike.others, ...counted), fill: alike && inStorage(tf.reshape(alike.row, [alike.row.size]), 'f32') };
+}
+
+/** The product of those given, or null. */
+function product(...factors: (tf.Tensor | null)[]): tf.Tensor | null {
+  return factors.reduce((a, b) => (a && b ? tf.mul(a, b) : (a ?? b)), null);
 }
 
 /** y = x W^T + b for x [..., in]; weight [out, in], drawn with `init.weight`, bias zeros. */
@@ -37,13 +50,17 @@ export class Linear {
     return linear(x, this.weight.compute(ctx), this.bias?.value ?? null, epilogue);
   }
 
-  /** The same with a bias [out] put together elsewhere (queries, keys and values), for tokens some of which are `alike`. */
-  applyWithBias(x: tf.Tensor, bias: tf.Tensor | null, ctx: Policy, alike: AlikeTokens | null = null): tf.Tensor {
+  /** The same with a bias [out] put together elsewhere (queries, keys and values), for tokens some of which are `alike`, or not `kept`. */
+  applyWithBias(x: tf.Tensor, bias: tf.Tensor | null, ctx: Policy, alike: AlikeTokens | null = null, kept: tf.Tensor | null = null): tf.Tensor {
     const weight = this.weight.compute(ctx);
-    if (!alike) return linear(x, weight, bias);
-    const fill = inStorage(tf.reshape(linear(alike.row, weight, bias), [weight.shape[0] as number]), 'f32');
-    return linear(x, weight, bias, { rows: alike.others, fill });
+    return linear(x, weight, bias, leftOut(alike && { ...alike, row: linear(alike.row, weight, bias) }, kept));
   }
+}
+
+/** [1, 3C] -> [1, C], the value behind query and key, as a product takes it. */
+export function valueOf(qkv: tf.Tensor, ctx: Policy): tf.Tensor {
+  const channels = qkv.size / 3;
+  return inStorage(tf.slice(inStorage(qkv, 'f32'), [0, 2 * channels], [1, channels]), ctx.precision);
 }
 
 /** A Linear that always has a bias. */
@@ -112,13 +129,12 @@ export class Mlp {
   }
 
   /**
-   * residual + gamma * fc2(gelu(fc1(x))), [..., C] -> [..., C], with LayerScale's gamma [C] (default: none); the residual alone, or 0,
-   * in the rows that do not count.
+   * residual + gamma * fc2(gelu(fc1(x))), [..., C] -> [..., C], with LayerScale's gamma [C] (default: none).
    */
-  apply(x: tf.Tensor, ctx: Policy, { residual = null, rows = null }: MlpOptions = {}, gamma: Parameter | null = null): tf.Tensor {
+  apply(x: tf.Tensor, ctx: Policy, options: MlpOptions = {}, gamma: Parameter | null = null): tf.Tensor {
     const { fc1, fc2 } = this;
     const end = gamma ? scaledRows(fc2.weight, fc2.bias, gamma, ctx) : { weight: fc2.weight.compute(ctx), bias: fc2.bias.value };
-    return mlp(x, fc1.weight.compute(ctx), fc1.bias.value, end.weight, end.bias, { residual, rows });
+    return mlp(x, fc1.weight.compute(ctx), fc1.bias.value, end.weight, end.bias, options);
   }
 }
 
@@ -148,9 +164,14 @@ export class DropPath {
     private readonly site: number,
   ) {}
 
-  /** residual + drop(branch); `branch` ends in a linear map, into which the sum is fused when nothing is dropped. */
-  addLinear(residual: tf.Tensor, branch: (epilogue: LinearEpilogue) => tf.Tensor, ctx: Context): tf.Tensor {
-    return this.active(ctx) ? this.drop(branch({}), residual, ctx) : branch({ residual });
+  /**
+   * residual + drop(branch); `branch` ends in a linear map or MLP, into which the sum is fused where rows can be left out and when
+   * nothing is dropped. `known`: what is left out of the branch besides; its `fill` is not for blocks that drop.
+   */
+  addLinear(residual: tf.Tensor, branch: (epilogue: BranchEnd) => tf.Tensor, ctx: Context, { rows = null, fill = null }: BranchEnd): tf.Tensor {
+    const factors = this.factors(residual, ctx);
+    if (factors) return branch({ residual, rows: product(rows, factors) });
+    return this.active(ctx) ? this.drop(branch({ rows }), residual, ctx) : branch({ residual, rows, fill });
   }
 
   /** residual + drop(norm(branch)); the sum is fused into the norm when nothing is dropped. */
@@ -158,7 +179,20 @@ export class DropPath {
     return this.active(ctx) ? this.drop(norm.apply(branch, ctx), residual, ctx) : norm.apply(branch, ctx, residual);
   }
 
-  private active(ctx: Context): boolean {
+  /** [...], what the branch of each token [..., C] counts, 0 where its sample's is dropped; null when none is or where the backend saves nothing by it. */
+  factors(tokens: tf.Tensor, ctx: Context): tf.Tensor | null {
+    if (!this.active(ctx) || !leavesRowsOut()) return null;
+    const shape = tokens.shape.slice(0, -1);
+    return this.drop(tf.fill(shape, 1), tf.fill(shape, 0), ctx);
+  }
+
+  /** The same with 1 in place of other factors. */
+  kept(tokens: tf.Tensor, ctx: Context): tf.Tensor | null {
+    const factors = this.factors(tokens, ctx);
+    return factors && tf.minimum(factors, 1);
+  }
+
+  active(ctx: Context): boolean {
     return ctx.training && this.rate > 0;
   }
 

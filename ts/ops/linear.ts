@@ -15,11 +15,11 @@ export interface LinearOptions {
   /** [..., O], added after the activation; default none. */
   residual?: tf.Tensor | null;
   /**
-   * [...]: where it is 0, the result is `fill` and x, which must be finite, does not matter: on the CPU these rows cost no product.
-   * Default: all rows count. Not with residual or activation; without a gradient.
+   * [...], a factor of each row's x Wᵀ + b. Where it is 0, x, which must be finite, does not matter: on the CPU these rows cost no
+   * product. Default: all 1. Not with an activation; without a gradient.
    */
   rows?: tf.Tensor | null;
-  /** [O], default zeros. */
+  /** [O]: the result, residual included, where `rows` is 0; default: the residual, or zeros. */
   fill?: tf.Tensor | null;
 }
 
@@ -32,6 +32,19 @@ interface Inputs {
   fill: tf.Tensor | null; // [O]
 }
 
+/** What `rows` makes of products y [..., O]. */
+export function finishRows(y: tf.Tensor, rows: tf.Tensor, residual: tf.Tensor | null, fill: tf.Tensor | null): tf.Tensor {
+  const factors = tf.expandDims(rows, -1);
+  const sum = residual ? tf.add(tf.mul(y, factors), residual) : tf.mul(y, factors);
+  return tf.where(tf.broadcastTo(tf.notEqual(factors, 0), y.shape), sum, fill ? tf.broadcastTo(fill, y.shape) : (residual ?? tf.zerosLike(y)));
+}
+
+/** The gradients that only ops with `rows` have, of outputs [..., O] stored as dy is. */
+export function rowGradients(b: NativeBackend, dy: tf.TensorInfo, given: (input: 'fill' | 'residual') => boolean, out: (input: 'fill', shape: readonly number[]) => tf.TensorInfo): { dfill?: tf.TensorInfo; dresidual?: tf.TensorInfo } {
+  if (!given('fill')) return {};
+  return { dfill: out('fill', [dy.shape[dy.shape.length - 1] as number]), dresidual: given('residual') ? b.outputLike(dy) : undefined };
+}
+
 const linearOp = fusedOp<Inputs, { activation: Activation }>({
   name: 'Linear',
   composed({ x, weight, bias, residual, rows: counted, fill }, { activation }) {
@@ -42,8 +55,7 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
     if (bias) y = tf.add(y, bias);
     if (activation === 'gelu') y = gelu(y);
     y = tf.reshape(y, [...leading, outer]);
-    if (counted) y = tf.where(tf.broadcastTo(tf.expandDims(tf.notEqual(counted, 0), -1), y.shape), y, tf.broadcastTo(fill ?? tf.zeros([outer]), y.shape));
-    return residual ? tf.add(y, residual) : y;
+    return counted ? finishRows(y, counted, residual, fill) : residual ? tf.add(y, residual) : y;
   },
   native: {
     kernel(b, { x, weight, bias, residual, rows, fill }, { activation }, taping) {
@@ -69,7 +81,7 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
       const { x, weight, rows } = inputs as { x: tf.Tensor; weight: tf.Tensor; rows?: tf.Tensor };
       const [dx, dweight] = [b.outputLike(x), out('weight', weight.shape)];
       const dbias = given('bias') ? out('bias', [weight.shape[0] as number]) : undefined;
-      const dfill = given('fill') ? out('fill', [weight.shape[0] as number]) : undefined;
+      const { dfill, dresidual } = rowGradients(b, dy, given, out);
       kernels.linearGrad({
         dy: b.ref(dy),
         x: b.ref(x),
@@ -80,8 +92,9 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
         dweight: b.outRef(dweight),
         dbias: dbias && b.outRef(dbias),
         dfill: dfill && b.outRef(dfill),
+        dresidual: dresidual && b.outRef(dresidual),
       });
-      return { x: dx, weight: dweight, bias: dbias, fill: dfill, residual: given('residual') ? sameData(b, dy) : undefined };
+      return { x: dx, weight: dweight, bias: dbias, fill: dfill, residual: dresidual ?? (given('residual') ? sameData(b, dy) : undefined) };
     },
   },
 });
@@ -90,7 +103,7 @@ const linearOp = fusedOp<Inputs, { activation: Activation }>({
 export const leavesRowsOut = (): boolean => onOwnBackend() && (tf.backend() as NativeBackend).device === 0;
 
 /**
- * y = act(x Wᵀ + b) + residual over the last dimension, as torch.nn.Linear.
+ * y = act(x Wᵀ + b) + residual over the last dimension, as torch.nn.Linear; with the options `rows` and `fill` less of it.
  *
  * x [..., I], weight [O, I], bias [O] or null, residual [..., O] -> [..., O], stored as the residual, else as x.
  * Differentiable in all four, and in `fill`.
@@ -111,7 +124,7 @@ export function linear(x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | null, 
   if (residual) requireShape(OP, 'residual', residual, outShape, 'the shape of the result [..., O]');
   if (activation !== 'none' && activation !== 'gelu') refuse(OP, `activation is '${String(activation)}', expected 'none' or 'gelu'`);
   if (rows) requireShape(OP, 'rows', rows, x.shape.slice(0, -1), 'the leading dimensions of x');
-  if (rows && (residual || activation !== 'none')) refuse(OP, `rows is given beside ${residual ? 'a residual' : `activation '${activation}'`}, which is not supported`);
+  if (rows && activation !== 'none') refuse(OP, `rows is given beside activation '${activation}', which is not supported`);
   if (fill && !rows) refuse(OP, 'fill is given without rows: there is no row that it could fill');
   if (fill) requireShape(OP, 'fill', fill, [outer], 'one for each of the O rows of weight');
   return linearOp({ x, weight, bias, residual, rows, fill }, { activation });

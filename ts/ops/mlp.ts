@@ -3,14 +3,17 @@ import { kernels } from '../native';
 import { refuse, requireRank, requireShape, requireTensor, shapeText } from './arguments';
 import { fusedOp, sameData } from './fused_op';
 import { gelu } from './gelu';
+import { finishRows, rowGradients } from './linear';
 
 const OP = 'mlp';
 
 export interface MlpOptions {
   /** [..., O], added to the result; default none. */
   residual?: tf.Tensor | null;
-  /** [...]: where it is 0, the result is the residual, or 0, as `LinearOptions.rows` says. Default: all rows count. */
+  /** [...]: a factor of each row's result without the residual, as `LinearOptions.rows` is. */
   rows?: tf.Tensor | null;
+  /** [O]: the result, residual included, where `rows` is 0; default: the residual, or zeros. */
+  fill?: tf.Tensor | null;
 }
 
 interface Inputs {
@@ -21,6 +24,7 @@ interface Inputs {
   b2: tf.Tensor; // [O]
   residual: tf.Tensor | null; // [..., O]
   rows: tf.Tensor | null; // [...]
+  fill: tf.Tensor | null; // [O]
 }
 
 interface Taped {
@@ -32,18 +36,17 @@ interface Taped {
 
 const mlpOp = fusedOp<Inputs, object>({
   name: 'Mlp',
-  composed({ x, w1, b1, w2, b2, residual, rows: counted }) {
+  composed({ x, w1, b1, w2, b2, residual, rows: counted, fill }) {
     const [hidden, inner] = w1.shape as [number, number];
     const leading = x.shape.slice(0, -1);
     const rows = leading.reduce((a, b) => a * b, 1);
     const h = gelu(tf.add(tf.matMul(tf.reshape(x, [rows, inner]), w1, false, true), b1));
     const y = tf.add(tf.matMul(tf.reshape(h, [rows, hidden]), w2, false, true), b2);
-    let shaped: tf.Tensor = tf.reshape(y, [...leading, w2.shape[0] as number]);
-    if (counted) shaped = tf.where(tf.broadcastTo(tf.expandDims(tf.notEqual(counted, 0), -1), shaped.shape), shaped, tf.zerosLike(shaped));
-    return residual ? tf.add(shaped, residual) : shaped;
+    const shaped: tf.Tensor = tf.reshape(y, [...leading, w2.shape[0] as number]);
+    return counted ? finishRows(shaped, counted, residual, fill) : residual ? tf.add(shaped, residual) : shaped;
   },
   native: {
-    kernel(b, { x, w1, b1, w2, b2, residual, rows }, _, taping) {
+    kernel(b, { x, w1, b1, w2, b2, residual, rows, fill }, _, taping) {
       const leading = x.shape.slice(0, -1);
       const y = b.outputLike(residual ?? x, [...leading, w2.shape[0] as number]);
       // GELU(pre) is as large as pre and cheap next to the products: the gradient makes it again.
@@ -56,18 +59,20 @@ const mlpOp = fusedOp<Inputs, object>({
         b2: b.ref(b2),
         residual: residual && b.ref(residual),
         rows: rows && b.ref(rows),
+        fill: fill && b.ref(fill),
         y: b.outRef(y),
         pre: pre && b.outRef(pre),
       });
       return pre ? [y, pre] : [y];
     },
-    differentiable: ['x', 'w1', 'b1', 'w2', 'b2', 'residual'],
+    differentiable: ['x', 'w1', 'b1', 'w2', 'b2', 'residual', 'fill'],
     save: ['x', 'w1', 'w2', 'rows'],
     gradient(b, dy, { inputs, outputs, given, out }) {
       const { x, w1, w2, rows } = inputs as Taped;
       const pre = outputs[0] as tf.Tensor;
       const [dx, dw1, dw2] = [b.outputLike(x), out('w1', w1.shape), out('w2', w2.shape)];
       const [db1, db2] = [out('b1', [w1.shape[0] as number]), out('b2', [w2.shape[0] as number])];
+      const { dfill, dresidual } = rowGradients(b, dy, given, out);
       kernels.mlpGrad({
         dy: b.ref(dy),
         x: b.ref(x),
@@ -80,8 +85,10 @@ const mlpOp = fusedOp<Inputs, object>({
         db1: b.outRef(db1),
         dw2: b.outRef(dw2),
         db2: b.outRef(db2),
+        dfill: dfill && b.outRef(dfill),
+        dresidual: dresidual && b.outRef(dresidual),
       });
-      return { x: dx, w1: dw1, b1: db1, w2: dw2, b2: db2, residual: given('residual') ? sameData(b, dy) : undefined };
+      return { x: dx, w1: dw1, b1: db1, w2: dw2, b2: db2, fill: dfill, residual: dresidual ?? (given('residual') ? sameData(b, dy) : undefined) };
     },
   },
 });
@@ -90,12 +97,12 @@ const mlpOp = fusedOp<Inputs, object>({
  * y = residual + GELU(x W1ᵀ + b1) W2ᵀ + b2 over the last dimension with the exact GELU: the two-layer perceptron of a
  * transformer block (Vaswani et al. 2017, section 3.3; timm's `Mlp` without dropout).
  *
- * x [..., I], w1 [H, I], b1 [H], w2 [O, H], b2 [O], residual [..., O] -> [..., O]. Differentiable in all six.
+ * x [..., I], w1 [H, I], b1 [H], w2 [O, H], b2 [O], residual [..., O] -> [..., O]. Differentiable in all six, and in `fill`.
  * On our backends only x and the H pre-activations per row are kept for the gradient.
  * Throws `invalid_argument` for shapes that do not fit.
  */
 export function mlp(x: tf.Tensor, w1: tf.Tensor, b1: tf.Tensor, w2: tf.Tensor, b2: tf.Tensor, options: MlpOptions = {}): tf.Tensor {
-  const { residual = null, rows = null } = options;
+  const { residual = null, rows = null, fill = null } = options;
   requireTensor(OP, 'x', x);
   if (x.rank === 0) refuse(OP, 'x is a scalar, expected at least one dimension [..., I]');
   const inner = x.shape[x.rank - 1] as number;
@@ -109,5 +116,7 @@ export function mlp(x: tf.Tensor, w1: tf.Tensor, b1: tf.Tensor, w2: tf.Tensor, b
   requireShape(OP, 'b2', b2, [outer], 'one for each of the O rows of w2');
   if (residual) requireShape(OP, 'residual', residual, [...x.shape.slice(0, -1), outer], 'the shape of the result [..., O]');
   if (rows) requireShape(OP, 'rows', rows, x.shape.slice(0, -1), 'the leading dimensions of x');
-  return mlpOp({ x, w1, b1, w2, b2, residual, rows }, {});
+  if (fill && !rows) refuse(OP, 'fill is given without rows: there is no row that it could fill');
+  if (fill) requireShape(OP, 'fill', fill, [outer], 'one for each of the O rows of w2');
+  return mlpOp({ x, w1, b1, w2, b2, residual, rows, fill }, {});
 }
