@@ -68,16 +68,26 @@ export interface BlockPlace {
   dropPath: DropPath;
 }
 
+/** x [B, H, W] moved `by` places down and to the right, what leaves at one edge coming in at the other: torch.roll. */
+function roll(x: tf.Tensor, by: Pair): tf.Tensor {
+  return by.reduce((y, places, i) => {
+    const size = y.shape[i + 1] as number;
+    const first = ((-places % size) + size) % size;
+    return first === 0 ? y : tf.concat(tf.split(y, [first, size - first], i + 1).reverse(), i + 1);
+  }, x);
+}
+
 /**
  * Attention sees nothing but a window: one that holds a single kind of tokens gives each of them that token's value.
- * others [B, H, W] -> [B, H, W], 1 in every window that holds another token. Null for shifted windows, of which hardly any is free of them, and those
- * that reach over the map's edge.
+ * others [B, H, W] -> [B, H, W], 1 in every window (which wraps around when shifted) that holds another token. Null for windows that
+ * reach over the map's edge.
  */
 export function othersInWindow(others: tf.Tensor, { window: [h, w], shift }: WindowPlan): tf.Tensor | null {
   const [batch = 0, height = 0, width = 0] = others.shape;
-  if (shift.some((s) => s > 0) || height % h !== 0 || width % w !== 0) return null;
-  const windows = tf.max(tf.reshape(others, [batch, height / h, h, width / w, w]), [2, 4], true);
-  return tf.reshape(tf.tile(windows, [1, 1, h, 1, w]), [batch, height, width]);
+  if (height % h !== 0 || width % w !== 0) return null;
+  const turned = roll(others, [-shift[0], -shift[1]]);
+  const windows = tf.max(tf.reshape(turned, [batch, height / h, h, width / w, w]), [2, 4], true);
+  return roll(tf.reshape(tf.tile(windows, [1, 1, h, 1, w]), [batch, height, width]), shift);
 }
 
 /** 2x2 neighbours side by side: [B, H, W, C] -> [B, H/2, W/2, 4C] in the order (even row, even column), (odd, even), (even, odd), (odd, odd). */
@@ -219,7 +229,8 @@ function hiddenTokens(mask: tf.Tensor, x: tf.Tensor, token: Parameter): AlikeTok
 
 /**
  * Runs blocks one after another, each in its own memory scope, recomputed in the backward pass if `recompute`. `known`: of the
- * tokens that enter the first block and leave the last one. Behind the second block too few are alike to be worth asking (8 % of the usual masks').
+ * tokens that enter the first block and leave the last one. Of the usual mask's 61 % in windows of 6, 37 % are alike behind the first block and 8 %
+ * behind the second, after which it is not worth asking.
  * Outside training a block's output is freed as soon as the next block has used it.
  */
 export function runBlocks(x: tf.Tensor, blocks: readonly Block[], name: string, recompute: boolean, ctx: Context, known: KnownTokens = NOTHING_KNOWN): tf.Tensor {
@@ -229,7 +240,7 @@ export function runBlocks(x: tf.Tensor, blocks: readonly Block[], name: string, 
   blocks.forEach((block, j) => {
     const before = y;
     const alike = [known.alike, next][j] ?? null;
-    next = j === 0 && alike ? block.stillAlike(alike, ctx) : null;
+    next = j < 2 && alike ? block.stillAlike(alike, ctx) : null;
     const own: KnownTokens = { alike, next, counted: j === blocks.length - 1 ? known.counted : null };
     const run = (input: tf.Tensor, ...tensors: tf.Tensor[]): tf.Tensor => tf.tidy(() => block.apply(input, ctx, knownBy(own, tensors)));
     const variables = recompute && ctx.training ? parametersOf(block).map((p) => p.value) : null;
