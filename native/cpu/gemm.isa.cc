@@ -110,26 +110,33 @@ struct Tiles {
   bool add, finish;
 
   void run() const {
-    for (int64_t i = rows.begin; i < rows.end; i += kTileRows)
-      for (int64_t j = columns.begin; j < columns.end; j += kTileColumns) run_tile(i, j);
-  }
-  SIMMIM_INLINE void run_tile(int64_t i, int64_t j) const {
-    const Gemm& g = block.g;
-    const int64_t height = smaller(kTileRows, rows.end - i), width = smaller(kTileColumns, columns.end - j);
-    const float* from = a.data + (i - rows.begin) / kTileRows * a.panel;
-    const float* b = packed_b + (j - columns.begin) / kTileColumns * panel_b;
-    float* c = block.sums + i * block.ld_sums + j;
-    const int64_t row = block.rows.begin + i, column = block.columns.begin + j;
-    const GemmKernels::Tile tile = a.lda ? kernels.tiles_in_place[height] : kernels.tiles[height];
-    const bool whole = width == kTileColumns;
-    if (whole && !finish) return tile(units, from, a.lda, b, {add ? c : nullptr, block.ld_sums, nullptr, nullptr, c, block.ld_sums});
-    if (whole && only_adds(g)) {
-      const float* const residual = static_cast<const float*>(g.residual.data);
-      return tile(units, from, a.lda, b, {add ? c : nullptr, block.ld_sums, g.bias ? g.bias + column : nullptr, residual ? residual + row * g.ldc + column : nullptr, c, block.ld_sums});
+    const int64_t aside_from = columns.begin + (!finish || only_adds(block.g) ? columns.size() / kTileColumns * kTileColumns : 0);
+    for (int64_t i = rows.begin; i < rows.end; i += kTileRows) {
+      const int64_t height = smaller(kTileRows, rows.end - i);
+      const float* const from = a.data + (i - rows.begin) / kTileRows * a.panel;
+      const GemmKernels::Tiles tiles = a.lda ? kernels.tiles_in_place[height] : kernels.tiles[height];
+      if (aside_from > columns.begin) tiles(units, from, a.lda, packed_b, panel_b, (aside_from - columns.begin) / kTileColumns, straight(i));
+      for (int64_t j = aside_from; j < columns.end; j += kTileColumns) run_aside(tiles, from, i, height, j);
     }
+  }
+  /// Where whole tiles go that need no more than additions.
+  SIMMIM_INLINE TileResult straight(int64_t i) const {
+    const Gemm& g = block.g;
+    float* const c = block.sums + i * block.ld_sums + columns.begin;
+    const float* const earlier = add ? c : nullptr;
+    if (!finish) return {earlier, block.ld_sums, nullptr, nullptr, c, block.ld_sums};
+    const int64_t row = block.rows.begin + i, column = block.columns.begin + columns.begin;
+    const float* const residual = static_cast<const float*>(g.residual.data);
+    return {earlier, block.ld_sums, g.bias ? g.bias + column : nullptr, residual ? residual + row * g.ldc + column : nullptr, c, block.ld_sums};
+  }
+  SIMMIM_INLINE void run_aside(GemmKernels::Tiles tiles, const float* from, int64_t i, int64_t height, int64_t j) const {
+    const Gemm& g = block.g;
+    const int64_t width = smaller(kTileColumns, columns.end - j), row = block.rows.begin + i, column = block.columns.begin + j;
+    float* const c = block.sums + i * block.ld_sums + j;
+    const bool whole = width == kTileColumns;
     alignas(64) float aside[kTileRows * kTileColumns];
     if (finish) prefetch_tile(g, row, height, column);
-    tile(units, from, a.lda, b, {add && whole ? c : nullptr, block.ld_sums, nullptr, nullptr, aside, kTileColumns});
+    tiles(units, from, a.lda, packed_b + (j - columns.begin) / kTileColumns * panel_b, panel_b, 1, {add && whole ? c : nullptr, block.ld_sums, nullptr, nullptr, aside, kTileColumns});
     if (!whole && add) add_tile(c, block.ld_sums, height, width, aside);
     if (finish) kernels.finish(g, aside, kTileColumns, row, height, column, width);
     else copy_tile(aside, c, block.ld_sums, height, width);

@@ -34,15 +34,10 @@ constexpr bool kReadsInPlace = false;
 constexpr bool kReadsInPlace = true;
 #endif
 
-/// C[ROWS, NR] = sum over k of a[k][row] * b[k][column], plus what `to` names. Panels as gemm_pack.h makes them, k in units;
-/// IN_PLACE: element (k, row) at a[row * lda + k].
+/// C[ROWS, NR] = sum over k of a[k][row] * b[k][column], plus what `to` names, for `count` panels of B and the columns of C that
+/// belong to them. Panels as gemm_pack.h makes them, k in units; IN_PLACE: element (k, row) at a[row * lda + k].
 template <int ROWS, class Multiply, bool IN_PLACE>
-static void tile(int64_t k, const float* a, int64_t lda, const float* b, const TileResult& to) {
-  Vec sum[ROWS][kTileVecs];
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-    for (int j = 0; j < kTileVecs; j++) sum[i][j] = Vec{};
+static void tiles(int64_t k, const float* a, int64_t lda, const float* b, int64_t panel_b, int64_t count, const TileResult& to) {
   const auto prefetch = [](const float* matrix, int64_t ld) {
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++) {
@@ -50,39 +45,48 @@ static void tile(int64_t k, const float* a, int64_t lda, const float* b, const T
       __builtin_prefetch(matrix + i * ld + kTileColumns - 1, 1);
     }
   };
-  if (to.earlier) prefetch(to.earlier, to.ld_earlier);  // what is touched first afterwards
-  else prefetch(to.c, to.ldc);
-  if (to.residual) prefetch(to.residual, to.ldc);
-  for (int64_t p = 0; p < k; p++, b += kTileColumns) {
-    Vec row[kTileVecs];
-#pragma GCC unroll 4
-    for (int j = 0; j < kTileVecs; j++) row[j] = load(b + j * kLanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; i++) {
-      const Vec x = splat(IN_PLACE ? a[i * lda + p] : a[p * kPitchA + i]);
-#pragma GCC unroll 4
-      for (int j = 0; j < kTileVecs; j++) sum[i][j] = Multiply::apply(x, row[j], sum[i][j]);
-    }
-  }
-  const auto add = [&](const float* matrix, int64_t ld) {
+  for (int64_t column = 0; column < count * kTileColumns; column += kTileColumns, b += panel_b) {
+    Vec sum[ROWS][kTileVecs];
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-      for (int j = 0; j < kTileVecs; j++) sum[i][j] += load(matrix + i * ld + j * kLanes);
-  };
-  if (to.earlier) add(to.earlier, to.ld_earlier);
-  if (to.bias) add(to.bias, 0);
-  if (to.residual) add(to.residual, to.ldc);
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++)
+      for (int j = 0; j < kTileVecs; j++) sum[i][j] = Vec{};
+    if (to.earlier) prefetch(to.earlier + column, to.ld_earlier);  // what is touched first afterwards
+    else prefetch(to.c + column, to.ldc);
+    if (to.residual) prefetch(to.residual + column, to.ldc);
+    for (int64_t p = 0; p < k; p++) {
+      Vec row[kTileVecs];
 #pragma GCC unroll 4
-    for (int j = 0; j < kTileVecs; j++) store(to.c + i * to.ldc + j * kLanes, sum[i][j]);
+      for (int j = 0; j < kTileVecs; j++) row[j] = load(b + p * kTileColumns + j * kLanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < ROWS; i++) {
+        const Vec x = splat(IN_PLACE ? a[i * lda + p] : a[p * kPitchA + i]);
+#pragma GCC unroll 4
+        for (int j = 0; j < kTileVecs; j++) sum[i][j] = Multiply::apply(x, row[j], sum[i][j]);
+      }
+    }
+    const auto add = [&](const float* matrix, int64_t ld) {
+#pragma GCC unroll 16
+      for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < kTileVecs; j++) sum[i][j] += load(matrix + i * ld + j * kLanes);
+    };
+    if (to.earlier) add(to.earlier + column, to.ld_earlier);
+    if (to.bias) add(to.bias + column, 0);
+    if (to.residual) add(to.residual + column, to.ldc);
+    float* const c = to.c + column;
+    const int64_t ldc = to.ldc;  // once, not after every store
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < kTileVecs; j++) store(c + i * ldc + j * kLanes, sum[i][j]);
+  }
 }
 
 template <class Multiply, int ROWS = kTileRows>
 constexpr void fill_tiles(GemmKernels& kernels) {
-  kernels.tiles[ROWS] = tile<ROWS, Multiply, false>;
-  if constexpr (kReadsInPlace) kernels.tiles_in_place[ROWS] = tile<ROWS, Multiply, true>;
+  kernels.tiles[ROWS] = tiles<ROWS, Multiply, false>;
+  if constexpr (kReadsInPlace) kernels.tiles_in_place[ROWS] = tiles<ROWS, Multiply, true>;
   if constexpr (ROWS > 1) fill_tiles<Multiply, ROWS - 1>(kernels);
 }
 

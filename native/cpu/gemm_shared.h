@@ -6,7 +6,7 @@ namespace simmim {
 
 constexpr int kMaxTileRows = 14;
 
-/// Where a tile goes, and what is added to its sums on the way, in this order; each may be null.
+/// Where tiles beside each other go, and what is added to their sums on the way, in this order; each may be null.
 struct TileResult {
   const float* earlier;  // sums of earlier blocks of K
   int64_t ld_earlier;
@@ -18,10 +18,11 @@ struct TileResult {
 
 /// The inner functions of one way to multiply (gemm_kernel.h, gemm_finish.h).
 struct GemmKernels {
-  using Tile = void (*)(int64_t k, const float* a, int64_t lda, const float* b, const TileResult& to);
+  /// `count` tiles along the same rows, their panels of B panel_b floats apart: called for each of them it would take 1 to 2 % longer.
+  using Tiles = void (*)(int64_t k, const float* a, int64_t lda, const float* b, int64_t panel_b, int64_t count, const TileResult& to);
   /// One per row count (entry 0 is unused): padding the last panel instead would cost 9 % at 128 rows.
-  Tile tiles[kMaxTileRows + 1];
-  Tile tiles_in_place[kMaxTileRows + 1];  // A as it lies in memory; where kReadsInPlace
+  Tiles tiles[kMaxTileRows + 1];
+  Tiles tiles_in_place[kMaxTileRows + 1];  // A as it lies in memory; where kReadsInPlace
   /// Finishes sums [m, n] (row pitch ld) into C from row i0, column j0 on.
   void (*finish)(const Gemm& g, const float* sums, int64_t ld, int64_t i0, int64_t m, int64_t j0, int64_t n);
 };
