@@ -10,17 +10,20 @@ namespace simmim::SIMMIM_ISA {
 
 constexpr int kGeluRegisters = 4;
 
-/// p = 2^p for p in [-126, 126]: relative error below 2e-7.
+/// y = 2^(y t + c) for exponents in [-126, 126]: relative error below 2e-7. Additions hold up the units that multiply and add, so most of
+/// them are part of a product.
 template <int N>
-SIMMIM_INLINE void gelu_exp2(Vec (&p)[N]) {
-  static constexpr float c[] = {1.0f, 0.693147182f, 0.240226522f, 0.0555032715f, 0.00961799454f, 0.00134004315f, 0.000154780122f};
-  Vec shifted[N], r[N];
+SIMMIM_INLINE void gelu_exp2(Vec (&y)[N], const Vec (&t)[N], float c) {
+  static constexpr float terms[] = {1.0f, 0.693147004f, 0.240222424f, 0.0555073358f, 0.00967151299f, 0.00132647273f};
+  const float magic = 12582912.0f + c;  // 1.5 * 2^23: the integer part of the exponent lands in the low mantissa bits
+  Vec shifted[N];
   for (int i = 0; i < N; i++) {
-    shifted[i] = p[i] + 12582912.0f;  // 1.5 * 2^23: the integer part of p lands in the low mantissa bits
-    p[i] -= shifted[i] - 12582912.0f;
+    shifted[i] = fma(y[i], t[i], splat(magic));
+    y[i] = fma(y[i], t[i], magic - shifted[i]);
   }
-  polynomials(p, c, r);
-  for (int i = 0; i < N; i++) p[i] = from_bits(bits(r[i]) + (bits(shifted[i]) << 23));
+  Vec r[N];
+  polynomials(y, terms, r);
+  for (int i = 0; i < N; i++) y[i] = from_bits(bits(r[i]) + (bits(shifted[i]) << 23));
 }
 
 /// x Phi(x) = max(x, 0) - t (1 - Phi(t)) with t = |x|; 1 - Phi(t) = 2^Q(t), whose relative error is small around 0 and whose absolute
@@ -28,11 +31,11 @@ SIMMIM_INLINE void gelu_exp2(Vec (&p)[N]) {
 template <int N>
 SIMMIM_INLINE void gelu(Vec (&x)[N]) {
   using Q = GeluTerms;
-  static constexpr float c[] = {Q::q0, Q::q1, Q::q2, Q::q3, Q::q4, Q::q5, Q::q6, Q::q7, Q::q8};
+  static constexpr float c[] = {Q::q1, Q::q2, Q::q3, Q::q4, Q::q5, Q::q6, Q::q7, Q::q8};
   Vec t[N], upper[N];
   for (int i = 0; i < N; i++) t[i] = min(abs(x[i]), splat(GeluTerms::farthest));
   polynomials(t, c, upper);
-  gelu_exp2(upper);
+  gelu_exp2(upper, t, Q::q0);
   for (int i = 0; i < N; i++) x[i] = max(Vec{}, x[i]) - t[i] * upper[i];  // NaN, the second operand, stays
 }
 
@@ -40,11 +43,11 @@ SIMMIM_INLINE void gelu(Vec (&x)[N]) {
 template <int N>
 SIMMIM_INLINE void gelu_derivative(Vec (&x)[N]) {
   using T = GeluTerms;
-  static constexpr float exponent[] = {-1.0f, T::e1, T::e2}, factor[] = {1.0f, T::f1, T::f2, T::f3, T::f4, T::f5, T::f6, T::f7};
+  static constexpr float exponent[] = {T::e1, T::e2}, factor[] = {1.0f, T::f1, T::f2, T::f3, T::f4, T::f5, T::f6, T::f7};
   Vec t[N], power[N], slope[N];
   for (int i = 0; i < N; i++) t[i] = min(splat(T::farthest), abs(x[i]));  // NaN, the second operand, stays
   polynomials(t, exponent, power);
-  gelu_exp2(power);
+  gelu_exp2(power, t, -1.0f);
   polynomials(t, factor, slope);
   for (int i = 0; i < N; i++) {
     slope[i] *= power[i];
