@@ -207,11 +207,18 @@ static void sum_panels(const float* packed, int64_t units, int64_t rows, int64_t
   for (int64_t i0 = 0; i0 < m; i0 += rows, packed += stride)
     for (int64_t i = 0; i < rows && i0 + i < m; i += kLanes) {
       Vec chain[4] = {};
-      for (int64_t p = 0; p < units; p++) {
+      const auto unit = [&](int64_t p) {
         const Vec v = load(packed + p * pitch + i);
-        if constexpr (S == Source::bf16_pairs) chain[p & 3] += from_bits(bits(v) << 16) + from_bits(bits(v) & static_cast<int32_t>(0xffff0000));
-        else chain[p & 3] += v;
-      }
+        if constexpr (S == Source::bf16_pairs) return from_bits(bits(v) << 16) + from_bits(bits(v) & static_cast<int32_t>(0xffff0000));
+        else return v;
+      };
+      int64_t p = 0;
+      for (; p + 4 <= units; p += 4)
+#pragma GCC unroll 4
+        for (int c = 0; c < 4; c++) chain[c] += unit(p + c);
+#pragma GCC unroll 3
+      for (int c = 0; c < 3; c++)
+        if (p + c < units) chain[c] += unit(p + c);
       Vec sum = (chain[0] + chain[1]) + (chain[2] + chain[3]);
       const int64_t rest = (rows < m - i0 ? rows : m - i0) - i;
       const int n = static_cast<int>(rest < kLanes ? rest : kLanes);
