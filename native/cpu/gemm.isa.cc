@@ -321,13 +321,13 @@ struct SharedProduct {
 };
 
 /// Rows of a piece of C for that; 0 where the threads had better work on their own: little is packed or for few rows, or the cores may be
-/// far apart. A piece is about a fifth of a millisecond of work, or whole cache lines of a transposed A.
+/// far apart. A piece is about a tenth of a millisecond of work, or whole cache lines of a transposed A.
 int64_t shared_rows(const Gemm& g) {
 #if defined(__AVX512F__)  // measured there: panels shared between cores cost more than packing them twice
   (void)g;
   return 0;
 #else
-  constexpr int64_t kLeastWork = 200'000'000, kMostThreads = 4, kPieceWork = 4'000'000;
+  constexpr int64_t kLeastWork = 200'000'000, kMostThreads = 4, kPieceWork = 2'000'000;
   const int64_t threads = usable_threads();
   if (threads == 1 || threads > kMostThreads || g.operands != DType::f32 || g.result != DType::f32 || g.m < (g.transpose_a ? 1024 : 512) || g.m * g.n * g.k < kLeastWork) return 0;
   return g.transpose_a ? kBlockM : smaller(kBlockM, round_up(kPieceWork / (smaller(g.n, kBlockN) * smaller(g.k, kBlockK)) + 1, kTileRows));
