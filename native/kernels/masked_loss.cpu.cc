@@ -46,33 +46,46 @@ struct LossMap {
         mask_rows(k.mask.dim(1)), mask_columns(k.mask.dim(2)) {}
 };
 
-/// f(feature offset, pixel offset, weights, n) for each run of n pixels of cell row `row` that lies together in pred and target.
-/// `pixels` [W] holds the mask of one row of pixels, spread from cells to pixels whenever the mask row changes.
-template <class F>
-static SIMMIM_INLINE void for_runs(const LossMap& g, const float* mask, int64_t row, float* pixels, const F& f) {
-  const int64_t b = row / g.h, top = row % g.h * g.r, patch = g.height / g.mask_rows;
-  int64_t spread = -1;
-  for (int64_t i = 0; i < g.r; i++) {
-    const int64_t mask_row = (top + i) / patch;
-    if (mask_row != spread) {
-      const float* m = mask + (b * g.mask_rows + mask_row) * g.mask_columns;
-      for (int64_t x = 0; x < g.mask_columns; x++)
-        for (int64_t j = 0; j < patch; j++) pixels[x * patch + j] = m[x];
-      spread = mask_row;
-    }
-    for (int64_t c = 0; c < g.planes; c++)
-      for (int64_t x = 0; x < g.w; x++)
-        f((row * g.w + x) * g.planes * g.r * g.r + (c * g.r + i) * g.r, ((b * g.planes + c) * g.height + top + i) * g.width + x * g.r, pixels + x * g.r);
+enum class Hidden { none, some, all };
+
+/// The mask of one row of pixels of a cell, spread into `pixels` [r]; `top`, `left`: its first pixel. How many are hidden.
+static SIMMIM_INLINE Hidden spread_mask(const LossMap& g, const float* mask, int64_t b, int64_t top, int64_t left, float* pixels) {
+  const int64_t patch = g.height / g.mask_rows;
+  const float* m = mask + (b * g.mask_rows + top / patch) * g.mask_columns + left / patch;
+  bool any = false, all = true;
+  for (int64_t j = 0, end = patch - left % patch; j < g.r; m++, end += patch) {
+    any = any || *m != 0;
+    all = all && *m != 0;
+    for (; j < g.r && j < end; j++) pixels[j] = *m;
   }
+  return all ? Hidden::all : any ? Hidden::some : Hidden::none;
 }
 
-/// Asks for what the next row of pixels but one reads here: its runs, of 128 bytes each, lie too far apart for the processor to
-/// foresee them (batch 64, two Zen 1 cores: .82 of the time).
-template <class T>
-static SIMMIM_INLINE void read_soon(const LossMap& g, const T* pred, const float* target) {
-  __builtin_prefetch(pred + 2 * g.r);
-  __builtin_prefetch(target + 2 * g.width);
+/// How many rows of a cell's pixels from row i on have the same mask, spread or not.
+static SIMMIM_INLINE int64_t rows_alike(const LossMap& g, const float* mask, int64_t b, int64_t top, int64_t left, int64_t i) {
+  const int64_t patch = g.height / g.mask_rows, first = left / patch, columns = (left + g.r - 1) / patch + 1 - first;
+  const float* m = mask + (b * g.mask_rows + (top + i) / patch) * g.mask_columns + first;
+  int64_t end = ((top + i) / patch + 1) * patch - top;
+  for (const float* next = m + g.mask_columns; end < g.r && __builtin_memcmp(m, next, static_cast<size_t>(columns) * 4) == 0; next += g.mask_columns) end += patch;
+  return (end < g.r ? end : g.r) - i;
 }
+
+/// f(feature offset, pixel offset, rows, weights, how many of them are not 0) for `rows` runs of r pixels each of cell row `row` that have one
+/// mask and plane, r apart in pred and a line apart in target. In pred's order: a cell is one piece there, and the lines of its image
+/// are few enough to be asked for ahead. `pixels` [r].
+template <class F>
+static SIMMIM_INLINE void for_runs(const LossMap& g, const float* mask, int64_t row, float* pixels, const F& f) {
+  const int64_t b = row / g.h, top = row % g.h * g.r;
+  for (int64_t x = 0; x < g.w; x++)
+    for (int64_t i = 0, rows; i < g.r; i += rows) {
+      rows = rows_alike(g, mask, b, top, x * g.r, i);
+      const Hidden hidden = spread_mask(g, mask, b, top + i, x * g.r, pixels);
+      for (int64_t c = 0; c < g.planes; c++) f((((row * g.w + x) * g.planes + c) * g.r + i) * g.r, ((b * g.planes + c) * g.height + top + i) * g.width + x * g.r, rows, pixels, hidden);
+    }
+}
+
+/// Asks for the image's line eight rows on: lines of a cell lie too far apart for the processor to foresee them.
+static SIMMIM_INLINE void read_soon(const LossMap& g, const float* target) { __builtin_prefetch(target + 8 * g.width); }
 
 void run(const MaskedLoss& k) {
   const LossMap g(k);
@@ -83,14 +96,16 @@ void run(const MaskedLoss& k) {
   with_kind(k.kind, k.pred, [&]<LossKind kind>(const auto* pred) {
     parallel_for(rows, [&](int64_t row) {
       double total = 0;
-      for_runs(g, k.mask.f32(), row, pixels + row * g.width, [&](int64_t feature, int64_t pixel, const float* weights) {
+      for_runs(g, k.mask.f32(), row, pixels + row * g.r, [&](int64_t feature, int64_t pixel, int64_t rows, const float* weights, Hidden hidden) {
+        if (hidden == Hidden::none) return;
         Vec partial{};
-        for_lanes(g.r, [&](int64_t j, int n) {
-          const Vec m = load_lanes(weights + j, n);
-          if (all_zero(m)) return;
-          read_soon(g, pred + feature + j, target + pixel + j);
-          partial = fma(loss_of<kind>(load_lanes(target + pixel + j, n) - load_lanes(pred + feature + j, n), k.beta), m, partial);
-        });
+        for (int64_t y = 0; y < rows; y++, feature += g.r, pixel += g.width)
+          for_lanes(g.r, [&](int64_t j, int n) {
+            const Vec m = load_lanes(weights + j, n);
+            if (hidden == Hidden::some && all_zero(m)) return;
+            if (j % 16 == 0) read_soon(g, target + pixel + j);
+            partial = fma(loss_of<kind>(load_lanes(target + pixel + j, n) - load_lanes(pred + feature + j, n), k.beta), m, partial);
+          });
         total += sum(partial);
       });
       sums[row] = total;
@@ -105,8 +120,8 @@ void run(const MaskedLoss& k) {
   *k.loss.f32() = static_cast<float>(total * scale);
 }
 
-/// Earlier than others: reading lines far apart to overwrite them costs more than the linear layer's later reading of them from memory
-/// (batch 8, 3.4 MiB: 1.7 -> .95 ms, one thread).
+/// Earlier than others: the linear layer's later reading of it from memory costs less than reading all lines to overwrite them (batch 8,
+/// 3.4 MiB, one thread: .85 of the time).
 constexpr size_t kStreamedGradient = kStreamedBytes / 4;
 
 void run(const MaskedLossGrad& k) {
@@ -119,19 +134,20 @@ void run(const MaskedLossGrad& k) {
     bool streams = false;
     if constexpr (sizeof(*dpred) == 4) streams = k.dpred.bytes() > kStreamedGradient && can_stream(dpred, g.r);
     parallel_for(k.pred.dim(0) * g.h, [&](int64_t row) {
-      for_runs(g, k.mask.f32(), row, pixels + row * g.width, [&](int64_t feature, int64_t pixel, const float* weights) {
-        for_lanes(g.r, [&](int64_t j, int n) {
-          const Vec m = load_lanes(weights + j, n);
-          Vec slope{};
-          if (!all_zero(m)) {
-            read_soon(g, pred + feature + j, target + pixel + j);
-            slope = slope_of<kind>(load_lanes(target + pixel + j, n) - load_lanes(pred + feature + j, n), k.beta) * (m * factor);
-          }
-          if constexpr (sizeof(*dpred) == 4) {
-            if (streams) return stream(dpred + feature + j, slope);
-          }
-          store_lanes(dpred + feature + j, slope, n);
-        });
+      for_runs(g, k.mask.f32(), row, pixels + row * g.r, [&](int64_t feature, int64_t pixel, int64_t rows, const float* weights, Hidden hidden) {
+        for (int64_t y = 0; y < rows; y++, feature += g.r, pixel += g.width)
+          for_lanes(g.r, [&](int64_t j, int n) {
+            const Vec m = load_lanes(weights + j, n);
+            Vec slope{};
+            if (hidden == Hidden::all || (hidden == Hidden::some && !all_zero(m))) {
+              if (j % 16 == 0) read_soon(g, target + pixel + j);
+              slope = slope_of<kind>(load_lanes(target + pixel + j, n) - load_lanes(pred + feature + j, n), k.beta) * (m * factor);
+            }
+            if constexpr (sizeof(*dpred) == 4) {
+              if (streams) return stream(dpred + feature + j, slope);
+            }
+            store_lanes(dpred + feature + j, slope, n);
+          });
       });
       if (streams) end_streaming();
     });

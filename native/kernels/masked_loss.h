@@ -35,12 +35,12 @@ struct MaskedLoss {
   Tensor scale;   // scalar, for the gradient
   int32_t kind;
   float beta;     // of smooth_l1
-  void* workspace = nullptr;  // double [B h] sums, then float [B h, W] the mask of a row of pixels
+  void* workspace = nullptr;  // double [B h] sums, then float [B h, r] the mask of a row of a cell's pixels
   static auto spec() {
     return fields(in("pred", &MaskedLoss::pred, kFloat), in("target", &MaskedLoss::target, kF32), in("mask", &MaskedLoss::mask, kF32), out("loss", &MaskedLoss::loss, kF32),
                   out("scale", &MaskedLoss::scale, kF32), par("kind", &MaskedLoss::kind), par("beta", &MaskedLoss::beta));
   }
-  size_t workspace_bytes() const { return static_cast<size_t>(pred.dim(0) * pred.dim(1)) * (8 + 4 * static_cast<size_t>(target.dim(3))); }
+  size_t workspace_bytes() const { return static_cast<size_t>(pred.dim(0) * pred.dim(1)) * 8 + static_cast<size_t>(pred.dim(0) * target.dim(2)) * 4; }
   /// On a GPU: the sums of the losses, then of the mask, of blocks of kCudaRows rows of pixels.
   static constexpr int64_t kCudaRows = 32;
   SIMMIM_INLINE int64_t cuda_blocks() const { return (target.shape.span(0, 3) + kCudaRows - 1) / kCudaRows; }
@@ -62,12 +62,12 @@ struct MaskedLossGrad {
   Tensor dpred;   // [B, h, w, I r r]
   int32_t kind;
   float beta;
-  void* workspace = nullptr;  // float [B h, W]
+  void* workspace = nullptr;  // float [B h, r]
   static auto spec() {
     return fields(in("dy", &MaskedLossGrad::dy, kF32), in("pred", &MaskedLossGrad::pred, kFloat), in("target", &MaskedLossGrad::target, kF32), in("mask", &MaskedLossGrad::mask, kF32),
                   in("scale", &MaskedLossGrad::scale, kF32), out("dpred", &MaskedLossGrad::dpred, kFloat), par("kind", &MaskedLossGrad::kind), par("beta", &MaskedLossGrad::beta));
   }
-  size_t workspace_bytes() const { return static_cast<size_t>(pred.dim(0) * pred.dim(1) * target.dim(3)) * 4; }
+  size_t workspace_bytes() const { return static_cast<size_t>(pred.dim(0) * target.dim(2)) * 4; }
   size_t cuda_workspace_bytes() const { return 0; }
   void check() const {
     check_masked_loss(pred, target, mask, kind, beta);
