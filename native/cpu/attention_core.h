@@ -23,10 +23,9 @@ struct HeadTiles {
   float *q, *k, *v;                       // [rows, width]; q is scaled, also by log2(e)
   float* k_columns;                       // [width, rows]
   float* scores;                          // [block, rows]
-  float* out;                             // [rows, width]
   // Gradient only.
   float *dout;                            // [rows, width], of the block's queries; each divided by its sum of exponentials
-  float *dq, *dk, *dv;                    // [rows, width]; dv takes the place of v
+  float *dq, *dk, *dv;                    // [rows, width], where they are wanted as tiles or summed over blocks; dv takes the place of v
   float* v_columns;                       // [width, rows]
   float* dscores;                         // [block, rows]
 
@@ -42,7 +41,7 @@ struct HeadTiles {
     t.width = lanes_up(channels);
     t.block = block_of(tokens);
     const int64_t matrix = t.rows * t.width, strip = t.block * t.rows;
-    float* p = gemm_buffer(GemmBuffer::attention, static_cast<size_t>((gradient ? 8 * matrix + 2 * strip : 5 * matrix + strip) + extra));
+    float* p = gemm_buffer(GemmBuffer::attention, static_cast<size_t>((gradient ? 8 * matrix + 2 * strip : 4 * matrix + strip) + extra));
     const auto take = [&](int64_t n) {
       float* at = p;
       p += n;
@@ -53,7 +52,7 @@ struct HeadTiles {
     t.v = take(matrix);
     t.k_columns = take(matrix);
     t.scores = take(strip);
-    t.out = t.dout = t.dq = t.dk = t.dv = t.v_columns = t.dscores = nullptr;
+    t.dout = t.dq = t.dk = t.dv = t.v_columns = t.dscores = nullptr;
     if (gradient) {
       t.dout = take(matrix);
       t.dq = take(matrix);
@@ -61,8 +60,6 @@ struct HeadTiles {
       t.dv = t.v;
       t.v_columns = take(matrix);
       t.dscores = take(strip);
-    } else {
-      t.out = take(matrix);
     }
     *rest = p;
     return t;
@@ -80,6 +77,11 @@ SIMMIM_INLINE void gather_rows(const HeadTiles& t, int64_t begin, int64_t end, c
       continue;
     }
     const float factor = factor_of(i);
+    if (t.channels == 4 * kLanes) {  // the usual case without loops
+#pragma GCC unroll 4
+      for (int c = 0; c < 4 * kLanes; c += kLanes) store(tile + c, load(base + offset + c) * factor);
+      continue;
+    }
     for_lanes(t.channels, [&](int64_t c, int lanes) { store(tile + c, load_lanes(base + offset + c, lanes) * factor); });
   }
 }
@@ -89,27 +91,70 @@ SIMMIM_INLINE void gather_rows(const HeadTiles& t, const T* base, const OffsetOf
   gather_rows(t, 0, t.rows, base, offset_of, [factor](int64_t) { return factor; }, tile);
 }
 
-/// Copies tile rows [begin, end) back to their tokens, times factor_of(token); rows of offset -1 are dropped. `large`: stream where
-/// the lines are whole.
-template <class T, class OffsetOf, class FactorOf>
-SIMMIM_INLINE void scatter_rows(const HeadTiles& t, int64_t begin, int64_t end, const float* tile, const OffsetOf& offset_of, const FactorOf& factor_of, T* base, bool large) {
-  tile += begin * t.width;
-  for (int64_t i = begin; i < end; i++, tile += t.width) {
-    const int64_t offset = offset_of(i);
-    if (offset < 0) continue;
-    const float factor = factor_of(i);
-    if constexpr (sizeof(T) == 4) {
-      if (large && can_stream(base + offset, t.channels)) {
-        for (int64_t c = 0; c < t.channels; c += kLanes) stream(base + offset + c, load(tile + c) * factor);
-        continue;
+/// Where a product leaves its rows (see StoreRows): with their tokens, times a factor each or one for all. A row lies at
+/// base + token * pitch; without `token` rows are tokens, and those of token -1 are dropped.
+template <class T>
+struct TokenRows {
+  T* base;
+  const int32_t* token;
+  int64_t pitch, channels;
+  const float* factors;  // or null
+  float factor;
+  bool streams;  // past the caches, where the lines are whole
+  int64_t column = 0;
+
+  static TokenRows make(T* base, const int32_t* token, int64_t pitch, int64_t channels, const float* factors, float factor, bool large) {
+    bool streams = false;
+    if constexpr (sizeof(T) == 4) streams = large && can_stream(base, channels) && pitch % 16 == 0;
+    return {base, token, pitch, channels, factors, factor, streams};
+  }
+  SIMMIM_INLINE TokenRows at(int64_t i, int64_t j) const {
+    TokenRows r = *this;
+    if (token) r.token += i;
+    else r.base += i * pitch;
+    if (factors) r.factors += i;
+    r.column += j * kLanes;
+    return r;
+  }
+  /// Not inlined: the many tiles of a product would hold as many copies.
+  __attribute__((noinline)) static void store_converted(T* to, const Vec* v, int registers, int64_t channels, float f) {
+    for (int j = 0; j < registers; j++, channels -= kLanes) store_lanes(to + j * kLanes, v[j] * f, static_cast<int>(channels < kLanes ? channels : kLanes));
+  }
+  template <int NV>
+  SIMMIM_INLINE void row(int64_t i, const Vec (&v)[NV]) const {
+    const int64_t place = token ? token[i] : i;
+    if (place < 0) return;
+    const float f = factors ? factors[i] : factor;
+    T* to = base + place * pitch + column;
+    if constexpr (sizeof(T) != 4) return store_converted(to, v, NV, channels - column, f);
+    if (column + NV * kLanes > channels) {
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; j++) {
+        const int64_t left = channels - column - j * kLanes;
+        store_lanes(to + j * kLanes, v[j] * f, static_cast<int>(left < kLanes ? left : kLanes));
+      }
+      return;
+    }
+    if constexpr (sizeof(T) == 4 && NV * kLanes % 16 == 0) {
+      if (streams) {
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; j++) stream(to + j * kLanes, v[j] * f);
+        return;
       }
     }
-    for_lanes(t.channels, [&](int64_t c, int lanes) { store_lanes(base + offset + c, load(tile + c) * factor, lanes); });
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; j++) store(to + j * kLanes, v[j] * f);
   }
-}
-template <class T, class OffsetOf>
-SIMMIM_INLINE void scatter_rows(const HeadTiles& t, const float* tile, const OffsetOf& offset_of, float factor, T* base, bool large = false) {
-  scatter_rows(t, 0, t.tokens, tile, offset_of, [factor](int64_t) { return factor; }, base, large);
+};
+
+/// Copies a tile's rows to where a product could have left them.
+template <class T>
+SIMMIM_INLINE void scatter_rows(const HeadTiles& t, const float* tile, const TokenRows<T>& to) {
+  for (int64_t i = 0; i < t.tokens; i++)
+    for (int64_t c = 0; c < t.width; c += 2 * kLanes) {
+      if (c + kLanes < t.width) to.at(0, c / kLanes).row(i, {load(tile + i * t.width + c), load(tile + i * t.width + c + kLanes)});
+      else to.at(0, c / kLanes).row(i, {load(tile + i * t.width + c)});
+    }
 }
 
 /// columns[width, rows] = the transposed tile.
@@ -264,16 +309,15 @@ SIMMIM_INLINE void exponentials_of(const HeadTiles& t, int64_t begin, int64_t en
   for (int64_t i = 0; i < n; i++) inverse[i] = terms.region && terms.region[begin + i] < 0 ? 0.0f : 1.0f / sums.result[i];
 }
 
-/// t.out from q, k_columns and v, each row yet to be multiplied by its inverse[] (fewer numbers than the probabilities): put(begin, end, inverse)
-/// takes them, block by block. ahead() is small_matmul's meanwhile().
-template <class Ahead, class Put>
-SIMMIM_INLINE void attend(const HeadTiles& t, const ScoreTerms& terms, const Ahead& ahead, const Put& put) {
+/// Attention of q, k_columns and v, each row yet to be multiplied by its inverse[] (fewer numbers than the probabilities): put_of(begin, inverse)
+/// says where those of a block go. ahead() is small_matmul's meanwhile().
+template <class Ahead, class PutOf>
+SIMMIM_INLINE void attend(const HeadTiles& t, const ScoreTerms& terms, const Ahead& ahead, const PutOf& put_of) {
   float inverse[HeadTiles::kBlock];
   for (int64_t begin = 0; begin < t.tokens; begin += t.block) {
     const int64_t end = begin + t.block < t.tokens ? begin + t.block : t.tokens;
     exponentials_of(t, begin, end, terms, inverse, ahead);
-    small_matmul<false>(end - begin, t.width / kLanes, t.tokens, t.scores, t.rows, t.v, t.width, nullptr, 0, t.out + begin * t.width, t.width, ahead);
-    put(begin, end, inverse);
+    small_matmul_to<false>(end - begin, t.width / kLanes, t.tokens, t.scores, t.rows, t.v, t.width, nullptr, 0, put_of(begin, inverse), ahead);
   }
 }
 
@@ -307,22 +351,37 @@ SIMMIM_INLINE void softmax_gradient(const HeadTiles& t, int64_t n, const float* 
   for (; i < n; i++) softmax_gradient_rows<1>(t.scores + i * t.rows, t.dscores + i * t.rows, t.rows, inverse + i, observe_rows);
 }
 
+/// Where the gradients of q, k and v go.
+template <class QK, class V>
+struct GradientRows {
+  QK q, k;
+  V v;
+};
+
+/// sums[tokens, width] += A[n, tokens] transposed times rows [n, width]; the first block sets them, the last one leaves them with `put`.
+template <class Put, class Ahead>
+SIMMIM_INLINE void sum_over_queries(const HeadTiles& t, bool first, bool last, int64_t n, const float* a, const float* rows, float* sums, const Put& put, const Ahead& ahead) {
+  const float* from = first ? nullptr : sums;
+  if (last) small_matmul_to<true>(t.tokens, t.width / kLanes, n, a, t.rows, rows, t.width, from, t.width, put, ahead);
+  else small_matmul<true>(t.tokens, t.width / kLanes, n, a, t.rows, rows, t.width, from, t.width, sums, t.width, ahead);
+}
+
 /// dq, dk / log2(e) and dv from the scaled q, k and the columns of both k and v. gather_dout(begin, end, inverse) puts the queries' rows of dout, times inverse[], into t.dout;
 /// observe(i, j, ds) sees the gradient of the scores of query i, a register from key j on.
-template <class Ahead, class GatherDout, class Observe>
-SIMMIM_INLINE void attend_gradient(const HeadTiles& t, const ScoreTerms& terms, const Ahead& ahead, const GatherDout& gather_dout, const Observe& observe) {
+template <class Ahead, class GatherDout, class Observe, class Puts>
+SIMMIM_INLINE void attend_gradient(const HeadTiles& t, const ScoreTerms& terms, const Ahead& ahead, const GatherDout& gather_dout, const Observe& observe, const Puts& put) {
   float inverse[HeadTiles::kBlock];
-  const int64_t width = t.width / kLanes;
   for (int64_t begin = 0; begin < t.tokens; begin += t.block) {
     const int64_t end = begin + t.block < t.tokens ? begin + t.block : t.tokens, n = end - begin;
     const float *q = t.q + begin * t.width, *dout = t.dout + begin * t.width;
+    const bool first = begin == 0, last = end == t.tokens;
     exponentials_of(t, begin, end, terms, inverse, ahead);
     gather_dout(begin, end, inverse);
     score_products(t, n, dout, t.v_columns, nullptr, 0, t.dscores, ahead);
-    small_matmul<true>(t.tokens, width, n, t.scores, t.rows, dout, t.width, begin > 0 ? t.dv : nullptr, t.width, t.dv, t.width, ahead);
+    sum_over_queries(t, first, last, n, t.scores, dout, t.dv, put.v, ahead);
     softmax_gradient(t, n, inverse, [&](int64_t i, int64_t j, Vec ds) { observe(begin + i, j, ds); });
-    small_matmul<false>(n, width, t.tokens, t.dscores, t.rows, t.k, t.width, nullptr, 0, t.dq + begin * t.width, t.width, ahead);
-    small_matmul<true>(t.tokens, width, n, t.dscores, t.rows, q, t.width, begin > 0 ? t.dk : nullptr, t.width, t.dk, t.width, ahead);
+    small_matmul_to<false>(n, t.width / kLanes, t.tokens, t.dscores, t.rows, t.k, t.width, nullptr, 0, put.q.at(begin, 0), ahead);
+    sum_over_queries(t, first, last, n, t.dscores, q, t.dk, put.k, ahead);
   }
 }
 

@@ -87,10 +87,11 @@ SIMMIM_INLINE void exp2_nonpositive(Vec (&x)[N]) {
   for (int i = 0; i < N; i++) x[i] = _mm512_scalef_ps(y[i], n[i]);
 #else
   Vec shifted[N];
-  for (int i = 0; i < N; i++) shifted[i] = max(splat(-127.0f), x[i]) + 12582912.0f;  // as in reduce_ln2; -127 has the exponent of 0
-  for (int i = 0; i < N; i++) x[i] = max(splat(-127.0f), x[i]) - (shifted[i] - 12582912.0f);
+  constexpr float magic = 12582912.0f + 127;  // as in reduce_ln2; the low bits are n + 127, the exponent of 2^n
+  for (int i = 0; i < N; i++) shifted[i] = max(splat(-127.0f), x[i]) + magic;  // -127 has the exponent of 0
+  for (int i = 0; i < N; i++) x[i] = max(splat(-127.0f), x[i]) - (shifted[i] - magic);
   polynomials(x, c, y);
-  for (int i = 0; i < N; i++) x[i] = y[i] * exp2_int(bits(shifted[i]) - 0x4b400000);
+  for (int i = 0; i < N; i++) x[i] = y[i] * from_bits(bits(shifted[i]) << 23);
 #endif
 }
 SIMMIM_INLINE Vec exp2_nonpositive(Vec x) {

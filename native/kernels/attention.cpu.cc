@@ -10,7 +10,7 @@ namespace {
 struct Place {
   int64_t length, channels, d, pitch;
   int64_t offset(int64_t b, int64_t h) const { return b * length * pitch + h * d; }
-  int64_t out_offset(int64_t b, int64_t h, int64_t token) const { return (b * length + token) * channels + h * d; }
+  int64_t out_offset(int64_t b, int64_t h) const { return b * length * channels + h * d; }
 };
 
 Place place_of(const Tensor& qkv, int32_t heads) {
@@ -46,8 +46,8 @@ void forward(const Attention& k) {
     float* rest;
     const HeadTiles t = HeadTiles::make(p.length, p.d, false, 0, &rest);
     gather_head(t, p, k.qkv.as<T>() + p.offset(b, h), k.scale);
-    attend(t, terms_of(k.bias, p.length, h), NothingMeanwhile{}, [&](int64_t begin, int64_t end, const float* inverse) {
-      scatter_rows(t, begin, end, t.out, [&](int64_t i) { return p.out_offset(b, h, i); }, [&](int64_t i) { return inverse[i - begin]; }, k.y.as<T>(), false);
+    attend(t, terms_of(k.bias, p.length, h), NothingMeanwhile{}, [&](int64_t begin, const float* inverse) {
+      return TokenRows<T>::make(k.y.as<T>() + p.out_offset(b, h) + begin * p.channels, nullptr, p.channels, p.d, inverse, 0, false);
     });
   });
 }
@@ -58,19 +58,16 @@ void gradient_of(const AttentionGrad& k, const Place& p, int64_t b, int64_t h, f
   const HeadTiles t = HeadTiles::make(p.length, p.d, true, 0, &rest);
   gather_head(t, p, k.qkv.as<T>() + p.offset(b, h), k.scale);
   const auto gather_dout = [&](int64_t begin, int64_t end, const float* inverse) {
-    gather_rows(t, begin, end, k.dy.as<T>(), [&](int64_t i) { return p.out_offset(b, h, i); }, [&](int64_t i) { return inverse[i - begin]; }, t.dout);
+    gather_rows(t, begin, end, k.dy.as<T>() + p.out_offset(b, h), [&](int64_t i) { return i * p.channels; }, [&](int64_t i) { return inverse[i - begin]; }, t.dout);
   };
-  attend_gradient(t, terms_of(k.bias, p.length, h), NothingMeanwhile{}, gather_dout, [&](int64_t i, int64_t j, Vec ds) {
+  const auto add_bias = [&](int64_t i, int64_t j, Vec ds) {
     if (!dbias) return;
     float* at = dbias + i * p.length + j;
     const int lanes = static_cast<int>(p.length - j < kLanes ? p.length - j : kLanes);
     store_lanes(at, first ? ds : load_lanes(at, lanes) + ds, lanes);
-  });
-  T* out = k.dqkv.as<T>() + p.offset(b, h);
-  const auto token = [&](int64_t i) { return i * p.pitch; };
-  scatter_rows(t, t.dq, token, k.scale, out);
-  scatter_rows(t, t.dk, token, kLn2, out + p.channels);
-  scatter_rows(t, t.dv, token, 1.0f, out + 2 * p.channels);
+  };
+  const auto place = [&](int64_t part, float factor) { return TokenRows<T>::make(k.dqkv.as<T>() + part * p.channels + p.offset(b, h), nullptr, p.pitch, p.d, nullptr, factor, false); };
+  attend_gradient(t, terms_of(k.bias, p.length, h), NothingMeanwhile{}, gather_dout, add_bias, GradientRows{place(0, k.scale), place(1, kLn2), place(2, 1)});
 }
 
 template <class T>

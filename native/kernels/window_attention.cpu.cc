@@ -217,8 +217,8 @@ void forward(const WindowAttention& k) {
         if (!large) prefetch_row<1>(e.cells.token[asked], k.y.as<T>() + head * w.d, w.channels, w.d, 1, int64_t{0});
         asked++;
       };
-      attend(t, e.terms(rows), ahead, [&](int64_t first, int64_t last, const float* inverse) {
-        scatter_rows(t, first, last, t.out, [&](int64_t i) { return e.cells.offset(i, w.channels); }, [&](int64_t i) { return inverse[i - first]; }, k.y.as<T>() + head * w.d, large);
+      attend(t, e.terms(rows), ahead, [&](int64_t first, const float* inverse) {
+        return TokenRows<T>::make(k.y.as<T>() + head * w.d, e.cells.token + first, w.channels, w.d, inverse, 0, large);
       });
     });
     end_streaming();
@@ -243,31 +243,27 @@ void gradient_of(const WindowAttentionGrad& k, const Windows<T>& w, const HeadTi
   const auto gather_dout = [&](int64_t begin, int64_t end, const float* inverse) {
     gather_rows(t, begin, end, k.dy.as<T>() + head * w.d, [&](int64_t i) { return e.cells.offset(i, w.channels); }, [&](int64_t i) { return inverse[i - begin]; }, t.dout);
   };
-  attend_gradient(t, e.terms(t.rows), ahead, gather_dout, [&](int64_t i, int64_t j, Vec ds) {
+  const auto add_bias = [&](int64_t i, int64_t j, Vec ds) {
     float* at = e.dbias + i * t.rows + j;
     store(at, load(at) + ds);
-  });
-  float q_factor = w.scale, k_factor = kLn2;
-  if (w.scales) {
-    // q is s n log2(e): dn = s dq, and ds = n . dq summed over the window; n itself is q / (s log2(e)).
-    const float s = w.scales[head], n_factor = 1.0f / (s * kLog2E);
-    float total = 0;
-    for (int64_t i = 0; i < t.tokens; i++) total += row_sum(t.width, [&](int64_t c, int) { return load(t.q + i * t.width + c) * load(t.dq + i * t.width + c); });
-    *dscale += total * n_factor;
-    for (int64_t i = 0; i < t.tokens * t.width; i += kLanes) {
-      store(t.q + i, load(t.q + i) * n_factor);
-      store(t.dq + i, load(t.dq + i) * s);
-      store(t.dk + i, load(t.dk + i) * kLn2);
-    }
-    normalize_gradient(t, t.q, e.q_factors, t.dq);
-    normalize_gradient(t, t.k, e.k_factors, t.dk);
-    q_factor = k_factor = 1.0f;
+  };
+  const auto place = [&](int64_t part, float factor) { return TokenRows<T>::make(k.dqkv.as<T>() + part * w.channels + head * w.d, e.cells.token, 3 * w.channels, w.d, nullptr, factor, large); };
+  if (!w.scales) return attend_gradient(t, e.terms(t.rows), ahead, gather_dout, add_bias, GradientRows{place(0, w.scale), place(1, kLn2), place(2, 1)});
+  attend_gradient(t, e.terms(t.rows), ahead, gather_dout, add_bias, GradientRows{StoreRows{t.dq, t.width}, StoreRows{t.dk, t.width}, place(2, 1)});
+  // q is s n log2(e): dn = s dq, and ds = n . dq summed over the window; n itself is q / (s log2(e)).
+  const float s = w.scales[head], n_factor = 1.0f / (s * kLog2E);
+  float total = 0;
+  for (int64_t i = 0; i < t.tokens; i++) total += row_sum(t.width, [&](int64_t c, int) { return load(t.q + i * t.width + c) * load(t.dq + i * t.width + c); });
+  *dscale += total * n_factor;
+  for (int64_t i = 0; i < t.tokens * t.width; i += kLanes) {
+    store(t.q + i, load(t.q + i) * n_factor);
+    store(t.dq + i, load(t.dq + i) * s);
+    store(t.dk + i, load(t.dk + i) * kLn2);
   }
-  T* out = k.dqkv.as<T>() + head * w.d;
-  const auto token = [&](int64_t i) { return e.cells.offset(i, 3 * w.channels); };
-  scatter_rows(t, t.dq, token, q_factor, out, large);
-  scatter_rows(t, t.dk, token, k_factor, out + w.channels, large);
-  scatter_rows(t, t.dv, token, 1.0f, out + 2 * w.channels, large);
+  normalize_gradient(t, t.q, e.q_factors, t.dq);
+  normalize_gradient(t, t.k, e.k_factors, t.dk);
+  scatter_rows(t, t.dq, place(0, 1));
+  scatter_rows(t, t.dk, place(1, 1));
 }
 
 /// Sums the gradient of the bias matrix [N, rows] into the table's entries: in registers over pairs of lines equally far apart, then
@@ -309,8 +305,8 @@ void backward(const WindowAttentionGrad& k) {
     end_streaming();
     for (int64_t h = 0; h < together; h++) collect_bias(w.g, rows, e.dbiases + h * n * rows, e.lines, sums + h * pitch);
   });
-  for (int64_t head = 0; head < w.heads; head++)
-    for (int64_t x = 0; x < pitch; x++) {
+  for (int64_t x = 0; x < pitch; x++)
+    for (int64_t head = 0; head < w.heads; head++) {
       float total = 0;
       for (int64_t group = 0; group < groups; group++) total += partial[(group * w.heads + head) * pitch + x];
       if (x + 1 < pitch) k.dtable.f32()[x * w.heads + head] = total;
